@@ -1,0 +1,130 @@
+"""The Destination protocol and the values that cross it: messages in, outcomes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One PostHog event as the warehouse built it. Python joins these bytes and never parses them.
+
+    Attributes:
+        position: number of the staged row, unique in its run.
+        uuid: canonical text of the event's UUID.
+        head: JSON members of the event without braces: `"event":"..","distinct_id":"..","timestamp":".."`.
+        properties: JSON members of `properties`, each with a leading comma: `,"plan":"pro","$set":{..}`; may be empty.
+    """
+
+    position: int
+    uuid: str
+    head: bytes
+    properties: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages of one request.
+
+    Attributes:
+        messages: at least one; no uuid occurs twice.
+        historical: true when every message is an event older than 48 hours.
+        needs_person: true when a message that PostHog stores without person processing did not do its job
+            (persons and groups).
+    """
+
+    messages: tuple[Message, ...]
+    historical: bool = False
+    needs_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that the destination will never accept as it is."""
+
+    position: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The destination answered for single messages.
+
+    Attributes:
+        accepted: positions that the destination confirmed by its own word.
+        refused: positions it will never accept, with its words.
+        retry: positions to send again, identical, after `retry_after` seconds when given.
+        warned: how many of the accepted were stored without person processing.
+    """
+
+    accepted: tuple[int, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    retry: tuple[int, ...] = ()
+    retry_after: float | None = None
+    warned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The whole request failed in a way that may heal: network, timeout, 408, 429, 5xx, or an answer nobody vouches for.
+
+    Attributes:
+        reason: one line for people, without keys or payload.
+        retry_after: seconds the server asked for, if it did.
+    """
+
+    reason: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The request is too large for the destination; a smaller one may pass."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """Some message of the request makes the destination refuse all of it; which one is not said."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Answered | TryAgain | TooLarge | Poisoned
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIdentity:
+    """What stays the same over the attempts of one batch, so that the destination can recognise a repeat.
+
+    Attributes:
+        request_id: UUID text.
+        created_at: RFC 3339 UTC.
+    """
+
+    request_id: str
+    created_at: str
+
+
+class Destination(Protocol):
+    """What receives messages. Implementations are safe to call from several threads at once."""
+
+    @property
+    def identity(self) -> str:
+        """A stable text that names this receiver without any secret: host and a hash of the project key."""
+        ...
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Largest message that may be sent, in bytes of JSON."""
+        ...
+
+    def send(self, batch: Batch, identity: RequestIdentity, attempt: int) -> Outcome:
+        """Make one attempt to deliver the batch; attempts count from 1.
+
+        Raises:
+            DestinationRefused: the key or the account is refused (401, 402, 403): stop the run.
+        """
+        ...

@@ -1,0 +1,206 @@
+"""The vocabulary as frozen values: what one validated annotation says.
+
+A `Sync` knows the model it reads, the PostHog object it writes and how columns map onto it. It knows nothing of
+the warehouse's column types (that is `resolved_sync`) and nothing of how rows travel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import TypeAlias
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+class ObjectType(str, Enum):
+    """The PostHog object that rows of a model become."""
+
+    EVENT = "event"
+    PERSON = "person"
+    PAGE = "page"
+    GROUP = "group"
+
+
+class KeyKind(str, Enum):
+    """What makes a row the same row next time, and which PostHog identity it is."""
+
+    EVENT_ID = "event_id"
+    DISTINCT_ID = "distinct_id"
+    EMAIL = "email"
+    GROUP_KEY = "group_key"
+
+
+class Behavior(str, Enum):
+    """What happens in PostHog with a row."""
+
+    SEND = "send"
+    UPDATE_OR_CREATE = "update_or_create"
+    UPDATE_ONLY = "update_only"
+
+
+class Operation(str, Enum):
+    """How a person property is written: always, or only while the person has none."""
+
+    SET = "set"
+    SET_ONCE = "set_once"
+
+
+class Nulls(str, Enum):
+    """What a null in a mapped column of a person means: remove the property, leave it alone, or write null."""
+
+    UNSET = "unset"
+    SKIP = "skip"
+    SEND = "send"
+
+
+class OnChange(str, Enum):
+    """What a changed row of an event or page means: nothing (an event is sent once), or send it again."""
+
+    IGNORE = "ignore"
+    RESEND = "resend"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A value read from a column; `name` is spelled as the annotation spells it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same value for every row."""
+
+    value: Scalar
+
+
+Term: TypeAlias = Column | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyMapping:
+    """One PostHog property and where its value comes from."""
+
+    property: str
+    source: Term
+    operation: Operation = Operation.SET
+
+
+@dataclass(frozen=True, slots=True)
+class SyncKey:
+    """The sync key: its kind and the one column that holds it."""
+
+    kind: KeyKind
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A column that prunes the scan, and how far the window reaches back behind what is confirmed."""
+
+    column: str
+    lookback: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelColumn:
+    """A column as the manifest declares it, with the mapping that the column's own annotation asks for.
+
+    Attributes:
+        name: as the manifest spells it.
+        property: PostHog property name from `columns[].config.meta.posthog_sync.property`, or None.
+        operation: from the same place, or None.
+        exclude: true when the column asks to stay out of `properties: all`.
+    """
+
+    name: str
+    property: str | None = None
+    operation: Operation | None = None
+    exclude: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """The dbt node a sync reads.
+
+    Attributes:
+        unique_id: dbt's id, such as `model.shop.orders`.
+        name: the model's name.
+        relation_name: quoted name of the relation, verbatim from the manifest, ready to be used in SQL.
+        database: name parts of the relation as dbt resolved them (unquoted).
+        schema: see database.
+        identifier: see database.
+        file: path of the YAML or SQL file to point the user to.
+        resource_type: model, snapshot, seed or source.
+        tags: dbt tags.
+        path: path of the node's own file inside its project, for `path:` selection.
+        package: name of the dbt package.
+        columns: columns that the manifest declares; often fewer than the relation has.
+    """
+
+    unique_id: str
+    name: str
+    relation_name: str
+    database: str | None
+    schema: str
+    identifier: str
+    file: str = ""
+    resource_type: str = "model"
+    tags: tuple[str, ...] = ()
+    path: str = ""
+    package: str = ""
+    columns: tuple[ModelColumn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """One validated annotation: model -> PostHog object.
+
+    Attributes:
+        name: identity of the sync in its project; renaming it makes a new sync.
+        name_is_explicit: false when the name was taken from the model.
+        project: name of the dbt project.
+        model: the node it reads.
+        object: the PostHog object it writes.
+        sync_key: what makes a row the same row next time.
+        behavior: what happens in PostHog.
+        distinct_id: column of the person for events and pages; equals the sync key where that is the distinct_id;
+            None for groups.
+        event: event name of an event sync (a column or a constant); None for other objects.
+        timestamp: column with the time of the event; for persons and groups optional.
+        time_zone: IANA zone in which naive timestamps of the model are meant.
+        properties: mappings that the annotation lists one by one.
+        all_properties: true for `properties: all`; then `properties` is empty and the relation's columns decide.
+        exclude: columns left out of `properties: all`.
+        groups: (group type, column or constant) pairs sent as `$groups` with events and pages.
+        group_type: group type of a group sync.
+        nulls: what a null means (persons).
+        cursor: prunes the scan when present.
+        backfill: false takes the rows present at the first run as known.
+        on_change: what a changed row means (events and pages).
+        shared: true when another person sync may write the same properties.
+    """
+
+    name: str
+    name_is_explicit: bool
+    project: str
+    model: ModelRef
+    object: ObjectType
+    sync_key: SyncKey
+    behavior: Behavior
+    distinct_id: Column | None = None
+    event: Term | None = None
+    timestamp: str | None = None
+    time_zone: str = "UTC"
+    properties: tuple[PropertyMapping, ...] = ()
+    all_properties: bool = False
+    exclude: tuple[str, ...] = ()
+    groups: tuple[tuple[str, Term], ...] = ()
+    group_type: str | None = None
+    nulls: Nulls = Nulls.UNSET
+    cursor: Cursor | None = None
+    backfill: bool = True
+    on_change: OnChange = OnChange.IGNORE
+    shared: bool = False
