@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Row(NamedTuple):
     """One PostHog event as the warehouse built it. Python joins these bytes and never parses them.
+
+    A named tuple, because millions of these are made: it costs a quarter of a frozen dataclass.
 
     Attributes:
         position: number of the staged row, unique in its run.
-        uuid: canonical text of the event's UUID.
+        uuid: canonical lower-case text of the event's UUID.
+        lane: any integer that is the same for the same distinct_id; rows of one lane keep their order.
+        historical: true when the event is older than 48 hours.
         head: JSON members of the event without braces: `"event":"..","distinct_id":"..","timestamp":".."`.
         properties: JSON members of `properties`, each with a leading comma: `,"plan":"pro","$set":{..}`; may be empty.
     """
 
     position: int
     uuid: str
+    lane: int
+    historical: bool
     head: bytes
     properties: bytes
 
@@ -28,28 +33,35 @@ class Batch:
     """Messages of one request.
 
     Attributes:
-        messages: at least one; no uuid occurs twice.
+        messages: at least one; no uuid occurs twice; all of them historical or none.
         historical: true when every message is an event older than 48 hours.
         needs_person: true when a message that PostHog stores without person processing did not do its job
             (persons and groups).
     """
 
-    messages: tuple[Message, ...]
+    messages: tuple[Row, ...]
     historical: bool = False
     needs_person: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A message that the destination will never accept as it is."""
+    """A message that the destination does not accept as it is.
+
+    Attributes:
+        position: which message.
+        reason: one line for people, with the destination's own words.
+        heals: true when time can make it acceptable without a change of the row, so that every run tries it again.
+    """
 
     position: int
     reason: str
+    heals: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The destination answered for single messages.
+    """The destination answered for single messages. A message named in no field was not answered for.
 
     Attributes:
         accepted: positions that the destination confirmed by its own word.
@@ -67,7 +79,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """The whole request failed in a way that may heal: network, timeout, 408, 429, 5xx, or an answer nobody vouches for.
+    """The whole request failed in a way that may heal: network, timeout, 408, 429, 5xx, an answer nobody vouches for.
 
     Attributes:
         reason: one line for people, without keys or payload.

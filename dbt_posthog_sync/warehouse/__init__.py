@@ -1,0 +1,69 @@
+"""The Warehouse protocol: run one of our macros, and what comes back.
+
+SQL lives in `macros/` alone. Python names a macro and hands it values; the warehouse's dialect, its connection and
+its secrets are dbt's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
+
+ResultRow: TypeAlias = tuple[Any, ...]
+
+
+class Warehouse(Protocol):
+    """A warehouse that renders and runs our macros. Opened once a run; used from one thread, except `stream`."""
+
+    @property
+    def adapter_type(self) -> str:
+        """dbt's name of the adapter, such as `postgres`."""
+        ...
+
+    @property
+    def target_name(self) -> str:
+        """Name of the dbt target that is connected."""
+        ...
+
+    def evaluate(self, macro: str, **arguments: Any) -> Any:
+        """Render a macro and return what it returns, without running a statement of ours."""
+        ...
+
+    def run(self, macro: str, **arguments: Any) -> int:
+        """Run the statement that a macro returns; commits unless a transaction is open.
+
+        Returns:
+            The number of rows it wrote, or -1 where the adapter does not say.
+
+        Raises:
+            WarehouseUnavailable: the warehouse refused the statement or is gone.
+        """
+        ...
+
+    def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
+        """Run the query that a macro returns and fetch its few rows. Raises as `run` does."""
+        ...
+
+    def transaction(self, *, one_view: bool = False) -> AbstractContextManager[None]:
+        """Commit what happens inside together, or nothing of it.
+
+        Args:
+            one_view: all statements inside see one state of the warehouse.
+        """
+        ...
+
+    def stream(
+        self, macro: str, *, own_connection: bool = True, **arguments: Any
+    ) -> AbstractContextManager[Iterator[Sequence[ResultRow]]]:
+        """Run a query and hand out its rows in chunks, as they come. Leaving the context stops the query.
+
+        Values are integers, texts or bytes as the adapter delivers them.
+
+        Args:
+            macro: the macro that returns the select.
+            own_connection: false reads on the caller's connection, which sees its temporary tables; the caller then
+                runs nothing else until the stream has ended.
+            arguments: values for the macro.
+        """
+        ...

@@ -1,0 +1,136 @@
+"""Annotations: from what users wrote in `config.meta.posthog_sync` to syncs, or to every problem at once.
+
+The parts, in the order a fault meets them: `places` (is it where it belongs), `draft` (with the defaults under it),
+`shape` (does it follow the schema), `rules` (what a schema cannot say), `reading` (the `Sync`), `clashes` (between
+syncs). `property_file` looks into the YAML itself for what dbt drops without a word.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dbt_posthog_sync.annotation.clashes import name_clashes, person_clash_problems, too_many_group_types
+from dbt_posthog_sync.annotation.draft import Draft, defaults_problems, drafts_of
+from dbt_posthog_sync.annotation.places import column_faults, column_problems, node_problems
+from dbt_posthog_sync.annotation.reading import sync_from
+from dbt_posthog_sync.annotation.rules import rule_problems
+from dbt_posthog_sync.annotation.shape import shape_faults
+from dbt_posthog_sync.errors import AnnotationError
+from dbt_posthog_sync.manifest import Manifest, Node
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.schema import Steps
+from dbt_posthog_sync.sync import Sync
+
+__all__ = ["Annotations", "check_annotations", "syncs_from"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What the annotations of a project come to.
+
+    Attributes:
+        syncs: the syncs of the annotations in which nothing is wrong by itself, in the manifest's order.
+        problems: everything that is wrong, in the same order; problems between syncs come last.
+    """
+
+    syncs: tuple[Sync, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A draft with its problems; `sync` is there when the shape is right, even if a rule is broken."""
+
+    draft: Draft
+    problems: tuple[Problem, ...]
+    sync: Sync | None
+
+
+def syncs_from(
+    manifest: Manifest, defaults: Mapping[str, Any] | None = None, *, found: Iterable[Problem] = ()
+) -> tuple[Sync, ...]:
+    """Return the syncs of all annotated models.
+
+    Args:
+        manifest: the dbt manifest.
+        defaults: the `defaults` of posthog_sync.yml, which lie under every annotation.
+        found: problems found elsewhere, such as those of `property_file`, to be reported with the rest.
+
+    Raises:
+        AnnotationError: with all problems of all models.
+    """
+    annotations = check_annotations(manifest, defaults, found=found)
+    if annotations.problems:
+        raise AnnotationError(*annotations.problems)
+    return annotations.syncs
+
+
+def check_annotations(
+    manifest: Manifest, defaults: Mapping[str, Any] | None = None, *, found: Iterable[Problem] = ()
+) -> Annotations:
+    """Return the syncs that are right and the problems of those that are not; see `syncs_from`."""
+    defaults = defaults or {}
+    problems = [*defaults_problems(defaults), *found]
+    checked = []
+    for node in manifest.nodes:
+        at_node = tuple(_node_problems(node))
+        problems += at_node
+        for draft in _drafts(node, defaults):
+            one = _check(draft, manifest.project_name)
+            problems += one.problems
+            checked.append(replace(one, problems=(*at_node, *one.problems)))
+    problems += _between(checked)
+    right = tuple(one.sync for one in checked if one.sync is not None and not one.problems)
+    return Annotations(right, tuple(dict.fromkeys(problems)))
+
+
+def _node_problems(node: Node) -> Iterator[Problem]:
+    yield from node_problems(node)
+    for annotation in node.column_annotations:
+        yield from column_problems(node, annotation)
+
+
+def _drafts(node: Node, defaults: Mapping[str, Any]) -> Iterator[Draft]:
+    if node.is_annotated:
+        sound = tuple(one for one in node.column_annotations if not column_faults(one))
+        yield from drafts_of(replace(node, column_annotations=sound), defaults)
+
+
+def _check(draft: Draft, project: str) -> _Checked:
+    faults = shape_faults(draft)
+    sound = replace(draft, value=_without(draft.value, (fault.steps for fault in faults)))
+    problems = tuple(draft.problem(fault.steps, fault.message, fault.advice) for fault in faults)
+    broken = tuple(rule_problems(sound))
+    return _Checked(draft, (*problems, *broken), None if faults else sync_from(draft, project))
+
+
+def _between(checked: Sequence[_Checked]) -> Iterator[Problem]:
+    drafts = [one.draft for one in checked if isinstance(one.draft.own, Mapping)]
+    yield from name_clashes(drafts)
+    yield from person_clash_problems([(one.draft, one.sync) for one in checked if one.sync is not None])
+    yield from too_many_group_types(drafts)
+
+
+def _without(value: Mapping[str, Any], places: Iterable[Steps]) -> Mapping[str, Any]:
+    """Return a copy without the faulty places, so that the rules can look at the rest."""
+    kept: dict[str, Any] = copy.deepcopy(dict(value))
+    for steps in places:
+        holder: Any = kept
+        for step in steps[:-1]:
+            holder = _step_into(holder, step)
+        if steps and isinstance(holder, dict):
+            holder.pop(steps[-1], None)
+        elif steps and isinstance(holder, list) and isinstance(steps[-1], int):
+            holder[steps[-1]] = None
+    return kept
+
+
+def _step_into(holder: Any, step: str | int) -> Any:
+    if isinstance(holder, dict):
+        return holder.get(str(step))
+    if isinstance(holder, list) and isinstance(step, int):
+        return holder[step]
+    return None

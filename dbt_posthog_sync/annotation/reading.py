@@ -1,0 +1,178 @@
+"""Reading: a draft of the right shape becomes a `Sync`; its parts can be read on their own, faulty ones left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from dbt_posthog_sync.annotation.draft import Draft
+from dbt_posthog_sync.schema import Steps
+from dbt_posthog_sync.sync import (
+    Behavior,
+    Column,
+    Constant,
+    Cursor,
+    KeyKind,
+    ModelColumn,
+    ModelRef,
+    Nulls,
+    ObjectType,
+    OnChange,
+    Operation,
+    PropertyMapping,
+    Sync,
+    SyncKey,
+    Term,
+)
+
+ALL = "all"
+# Columns that travel outside the properties, so that `properties: all` does not send them twice.
+NO_PROPERTY_OF_ALL: tuple[Steps, ...] = (("sync_key", "distinct_id"), ("distinct_id",), ("event",), ("timestamp",))
+_TRUE = ("true", "yes", "on")
+_BEHAVIOR = {
+    ObjectType.EVENT: Behavior.SEND,
+    ObjectType.PAGE: Behavior.SEND,
+    ObjectType.PERSON: Behavior.UPDATE_OR_CREATE,
+    ObjectType.GROUP: Behavior.UPDATE_OR_CREATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One mapping of `properties` and where it stands in the annotation."""
+
+    steps: Steps
+    mapping: PropertyMapping
+
+
+def sync_from(draft: Draft, project: str) -> Sync:
+    """Return the sync of a draft whose shape is right."""
+    value = draft.value
+    kind = ObjectType(value["object"])
+    key = _sync_key(value["sync_key"])
+    return Sync(
+        name=draft.name,
+        name_is_explicit="name" in value,
+        project=project,
+        model=_annotated_model(draft),
+        object=kind,
+        sync_key=key,
+        behavior=Behavior(value.get("behavior", _BEHAVIOR[kind].value)),
+        distinct_id=_distinct_id(value, key),
+        event=term(value["event"]) if kind is ObjectType.EVENT else None,
+        timestamp=value.get("timestamp"),
+        time_zone=value.get("time_zone", "UTC"),
+        properties=tuple(entry.mapping for entry in entries(value)),
+        all_properties=value["properties"] == ALL,
+        exclude=tuple(value.get("exclude", ())),
+        groups=tuple((group_type, term(source)) for group_type, source in value.get("groups", {}).items()),
+        group_type=value.get("group_type"),
+        nulls=Nulls(value.get("nulls", Nulls.UNSET.value)),
+        cursor=_cursor(value.get("cursor")),
+        backfill=truth(value.get("backfill", True)),
+        on_change=OnChange(value.get("on_change", OnChange.IGNORE.value)),
+        shared=truth(value.get("shared", False)),
+    )
+
+
+def entries(value: Mapping[str, Any]) -> Iterator[Entry]:
+    """Yield the mappings that `properties` lists one by one; what has no right shape is left out."""
+    match value.get("properties"):
+        case list() as columns:
+            for place, column in enumerate(columns):
+                if isinstance(column, str):
+                    yield Entry(("properties", place), PropertyMapping(column, Column(column)))
+        case Mapping() as mapping:
+            for name, source in mapping.items():
+                if isinstance(source, (str, Mapping)):
+                    operation = source.get("operation", Operation.SET) if isinstance(source, Mapping) else Operation.SET
+                    yield Entry(("properties", name), PropertyMapping(name, term(source), Operation(operation)))
+
+
+def column_uses(value: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
+    """Yield every column that an annotation names, with the place that names it."""
+    key = value.get("sync_key")
+    for kind, column in key.items() if isinstance(key, Mapping) else ():
+        if isinstance(column, str):
+            yield ("sync_key", kind), column
+    for name in ("distinct_id", "event", "timestamp", "cursor"):
+        yield from _named_column((name,), value.get(name))
+    groups = value.get("groups")
+    for group_type, source in groups.items() if isinstance(groups, Mapping) else ():
+        yield from _named_column(("groups", group_type), source)
+    for entry in entries(value):
+        if isinstance(entry.mapping.source, Column):
+            yield entry.steps, entry.mapping.source.name
+    exclude = value.get("exclude")
+    for place, column in enumerate(exclude) if isinstance(exclude, list) else ():
+        yield from _named_column(("exclude", place), column)
+
+
+def _named_column(steps: Steps, source: object) -> Iterator[tuple[Steps, str]]:
+    if isinstance(source, str):
+        yield steps, source
+    elif isinstance(source, Mapping) and isinstance(source.get("column"), str):
+        yield (*steps, "column"), source["column"]
+
+
+def term(source: str | Mapping[str, Any]) -> Term:
+    """Return what a text (a column), `{column: ...}` or `{value: ...}` stands for."""
+    if isinstance(source, str):
+        return Column(source)
+    return Column(source["column"]) if "column" in source else Constant(source.get("value"))
+
+
+def truth(flag: object) -> bool:
+    """Return a YAML yes or no as a bool; dbt 2 reads `yes` as a text."""
+    return flag is True or (isinstance(flag, str) and flag.lower() in _TRUE)
+
+
+def duration(text: str) -> timedelta:
+    """Return `3 days` as a duration."""
+    found = re.fullmatch(r"\s*(\d+)\s*([a-z]+?)s?\s*", text)
+    if not found:
+        raise ValueError(f"not a duration: {text}")
+    return timedelta(**{f"{found.group(2)}s": int(found.group(1))})
+
+
+def column_from(name: str, annotation: object) -> ModelColumn:
+    """Return a column with what its own annotation asks for."""
+    if not isinstance(annotation, Mapping):
+        return ModelColumn(name)
+    operation = annotation.get("operation")
+    return ModelColumn(
+        name=name,
+        property=annotation.get("property"),
+        operation=None if operation is None else Operation(operation),
+        exclude=truth(annotation.get("exclude", False)),
+    )
+
+
+def _annotated_model(draft: Draft) -> ModelRef:
+    ref = draft.node.ref
+    annotated = {one.column: column_from(one.column, one.value) for one in draft.node.column_annotations}
+    return replace(ref, columns=tuple(annotated.get(column.name, column) for column in ref.columns))
+
+
+def _sync_key(value: Mapping[str, str]) -> SyncKey:
+    ((kind, column),) = value.items()
+    return SyncKey(KeyKind(kind), column)
+
+
+def _distinct_id(value: Mapping[str, Any], key: SyncKey) -> Column | None:
+    if key.kind is KeyKind.DISTINCT_ID:
+        return Column(key.column)
+    return Column(value["distinct_id"]) if "distinct_id" in value else None
+
+
+def _cursor(value: object) -> Cursor | None:
+    match value:
+        case str():
+            return Cursor(value)
+        case Mapping():
+            return Cursor(value["column"], duration(value.get("lookback", "0 days")))
+        case _:
+            return None

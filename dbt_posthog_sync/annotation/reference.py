@@ -1,0 +1,93 @@
+"""The reference: docs/annotation.md, written from the schema so that the two never differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dbt_posthog_sync.annotation.shape import NOT_AVAILABLE
+from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, flow, load_schema, properties_of
+from dbt_posthog_sync.sync import ObjectType
+
+_INTRODUCTION = """# The annotation
+
+<!-- Written by `annotation_reference()` from dbt_posthog_sync/annotation.schema.json; change that file instead. -->
+
+An annotation is the `posthog_sync` block in the `config.meta` of a dbt model, snapshot, seed or source. It says which
+PostHog object a row becomes and how its columns are mapped.
+
+```yaml
+models:
+  - name: orders
+    config:
+      meta:
+        posthog_sync:
+          object: event
+          sync_key: {event_id: order_id}
+          distinct_id: customer_id
+          event: {value: order completed}
+          timestamp: ordered_at
+          properties: all
+          exclude: [card_number]
+```
+
+A plain text is the name of a column. A constant is written `{value: ...}`. `posthog_sync` may be a list of such
+blocks; each then needs a `name`. What stands under `defaults` in posthog_sync.yml lies under every annotation: each
+object takes the keys it knows, the entries of `properties`, `groups` and `cursor` are merged one by one, and anything
+else that the annotation says replaces the default.
+
+Write it under `config: {meta: ...}`: dbt 2 refuses a top-level `meta`, and dbt ignores `posthog_sync` beside the
+model's name. Never write a key or token into an annotation; dbt copies it into target/manifest.json.
+"""
+
+_COLUMNS = """## One column: `columns[].config.meta.posthog_sync`
+
+With `properties: all`, a column may say how it takes part (dbt 1.10 and later; before, write it in the column's
+`meta`). Where the model lists its properties, a column annotation may only say the same.
+"""
+
+
+def annotation_reference() -> str:
+    """Return the text of docs/annotation.md."""
+    return "\n".join([_INTRODUCTION, *_objects(), *_section(_COLUMNS, "column_annotation"), *_not_available()])
+
+
+def _objects() -> Iterator[str]:
+    for kind in ObjectType:
+        description = load_schema(ANNOTATION_SCHEMA)["$defs"][kind.value]["description"]
+        yield from _section(f"## `object: {kind.value}`\n\n{description[:1].upper()}{description[1:]}\n", kind.value)
+
+
+def _section(head: str, name: str) -> Iterator[str]:
+    required = load_schema(ANNOTATION_SCHEMA)["$defs"][name].get("required", ())
+    yield head
+    yield "| key | | meaning | example |"
+    yield "|---|---|---|---|"
+    for key, schema in properties_of(load_schema(ANNOTATION_SCHEMA), name).items():
+        need = "required" if key in required else _default(schema)
+        yield f"| `{key}` | {need} | {_meaning(schema)} | {_example(key, schema)} |"
+    yield ""
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    return f"default `{flow(schema['default'])}`" if "default" in schema else ""
+
+
+def _meaning(schema: Mapping[str, Any]) -> str:
+    choices = schema.get("enum", ())
+    allowed = f" One of {', '.join(f'`{flow(choice)}`' for choice in choices)}." if len(choices) > 1 else ""
+    return f"{schema.get('description', '')}{allowed}".replace("|", "\\|")
+
+
+def _example(key: str, schema: Mapping[str, Any]) -> str:
+    return "<br>".join(f"`{key}: {flow(example)}`" for example in schema.get("examples", ())).replace("|", "\\|")
+
+
+def _not_available() -> Iterator[str]:
+    yield "## Not available yet"
+    yield ""
+    yield "The schema knows these; this version answers them with a problem."
+    yield ""
+    for (key, choice), instead in NOT_AVAILABLE.items():
+        yield f"- `{choice}` in `{key}`. {instead}"
+    yield ""

@@ -1,0 +1,210 @@
+"""Rules: what a schema cannot say about one annotation. Each rule is a function from a draft to problems.
+
+A rule reads what has the right shape and passes over the rest, so that one fault does not hide another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from dbt_posthog_sync.annotation.draft import Draft, annotation_path
+from dbt_posthog_sync.annotation.reading import ALL, NO_PROPERTY_OF_ALL, column_from, column_uses, entries
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.reserved_name import reserved_event, reserved_property
+from dbt_posthog_sync.schema import json_path
+from dbt_posthog_sync.secret import shown
+from dbt_posthog_sync.spelling import did_you_mean, listed
+from dbt_posthog_sync.sync import Column, Constant, ModelColumn, ObjectType, Operation
+
+_URL = "$current_url"
+
+
+def rule_problems(draft: Draft) -> Iterator[Problem]:
+    """Yield every problem of a draft that its schema does not see."""
+    for rule in _RULES:
+        yield from rule(draft)
+
+
+def _reserved_names(draft: Draft) -> Iterator[Problem]:
+    kind = draft.object
+    for entry in entries(draft.value):
+        reason = kind and reserved_property(entry.mapping.property, kind)
+        if reason:
+            message = f"the property {shown(entry.mapping.property)} is reserved: {reason}."
+            yield draft.problem(entry.steps, message, "Choose another property name, or leave it out.")
+    for column in _columns_of_all(draft):
+        reason = kind and reserved_property(column.property or column.name, kind)
+        if reason:
+            message = (
+                f"`properties: all` would send the reserved property {shown(column.property or column.name)}: {reason}."
+            )
+            yield draft.problem(("properties",), message, f"Write `exclude: [{column.name}]`, or rename the column.")
+
+
+def _reserved_event_name(draft: Draft) -> Iterator[Problem]:
+    event = draft.value.get("event")
+    name = event.get("value") if isinstance(event, Mapping) else None
+    reason = reserved_event(name) if isinstance(name, str) else None
+    if reason:
+        yield draft.problem(("event", "value"), f"the event name {shown(name)} is reserved: {reason}.")
+
+
+def _undeclared_columns(draft: Draft) -> Iterator[Problem]:
+    """An enforced contract lists every column; without one the warehouse is asked later."""
+    if not draft.node.has_contract:
+        return
+    declared = [column.name for column in draft.node.ref.columns]
+    lowered = {name.lower() for name in declared}
+    for steps, column in column_uses(draft.value):
+        if column.lower() not in lowered:
+            advice = did_you_mean(column, declared) or f"Its columns are {listed(declared)}."
+            yield draft.problem(steps, f"the model has no column {shown(column)} in its contract.", advice)
+
+
+def _exclude_without_all(draft: Draft) -> Iterator[Problem]:
+    properties = draft.value.get("properties")
+    if "exclude" in draft.value and properties is not None and properties != ALL:
+        advice = "Leave the column out of `properties` and remove `exclude`."
+        yield draft.problem(("exclude",), "`exclude` goes with `properties: all` only.", advice)
+
+
+def _operation_without_person(draft: Draft) -> Iterator[Problem]:
+    if draft.object in (None, ObjectType.PERSON):
+        return
+    advice = "Remove the operation; only `object: person` knows it."
+    for entry in entries(draft.value):
+        if entry.mapping.operation is Operation.SET_ONCE:
+            yield draft.problem((*entry.steps, "operation"), "`set_once` is for persons.", advice)
+    for column in _columns_of_all(draft):
+        if column.operation is Operation.SET_ONCE:
+            yield _at_column(draft, column.name, "operation", "`set_once` is for persons.", advice)
+
+
+def _constants(draft: Draft) -> Iterator[Problem]:
+    for entry in entries(draft.value):
+        source = entry.mapping.source
+        if isinstance(source, Constant) and isinstance(source.value, float) and not math.isfinite(source.value):
+            yield draft.problem((*entry.steps, "value"), "JSON has no infinity and no not-a-number.", "Write a number.")
+
+
+def _page_without_url(draft: Draft) -> Iterator[Problem]:
+    properties = draft.value.get("properties")
+    if draft.object is not ObjectType.PAGE or not isinstance(properties, (str, list, Mapping)):
+        return
+    sent = {entry.mapping.property for entry in entries(draft.value)}
+    sent |= {column.property or column.name for column in _columns_of_all(draft)}
+    if _URL not in sent:
+        advice = f"Map it: `properties: {{{_URL}: url}}`, where `url` is the column with the full URL."
+        if properties == ALL:
+            mapping = f"config: {{meta: {{posthog_sync: {{property: {_URL}}}}}}}"
+            advice = f"Give the column with the full URL `{mapping}`, or list the properties."
+        yield draft.problem(("properties",), f"a page needs the property `{_URL}`.", advice)
+
+
+def _two_distinct_ids(draft: Draft) -> Iterator[Problem]:
+    key = draft.value.get("sync_key")
+    other = draft.value.get("distinct_id")
+    if draft.object is ObjectType.PAGE and isinstance(key, Mapping) and other is not None:
+        own = key.get("distinct_id")
+        if own is not None and own != other:
+            message = f"`distinct_id` is {shown(other)} and `sync_key` says {shown(own)}."
+            yield draft.problem(("distinct_id",), message, "Remove `distinct_id`: the sync key is the distinct id.")
+
+
+def _person_without_properties(draft: Draft) -> Iterator[Problem]:
+    if draft.object is ObjectType.PERSON and draft.value.get("properties") in ([], {}):
+        yield draft.problem(("properties",), "a person sync without properties has nothing to write.", "List some.")
+
+
+def _unknown_time_zone(draft: Draft) -> Iterator[Problem]:
+    name = draft.value.get("time_zone")
+    if isinstance(name, str) and name.strip() and not _is_time_zone(name):
+        advice = did_you_mean(name, _time_zones()) or "Write a name of the IANA database, such as `Europe/Berlin`."
+        yield draft.problem(("time_zone",), f"there is no time zone {shown(name)}.", advice)
+
+
+def _doubled_properties(draft: Draft) -> Iterator[Problem]:
+    """Under `properties: all`, column annotations can give two columns one property."""
+    owners: dict[str, str] = {}
+    for column in _columns_of_all(draft):
+        name = column.property or column.name
+        if name in owners:
+            message = f"the columns `{owners[name]}` and `{column.name}` would both become the property {shown(name)}."
+            yield draft.problem(("properties",), message, "Exclude one of them, or give one another `property`.")
+        owners.setdefault(name, column.name)
+
+
+def _column_conflicts(draft: Draft) -> Iterator[Problem]:
+    """A mapping that lists its properties says it all; a column annotation may only say the same."""
+    annotated = {one.column: column_from(one.column, one.value) for one in draft.node.column_annotations}
+    for entry in entries(draft.value):
+        mapping = entry.mapping
+        column = annotated.get(mapping.source.name) if isinstance(mapping.source, Column) else None
+        if column is None:
+            continue
+        if column.exclude:
+            yield _conflict(draft, column.name, "exclude", "excludes the column")
+        elif column.property not in (None, mapping.property):
+            yield _conflict(draft, column.name, "property", f"names the property {shown(column.property)}")
+        elif column.operation is not None and column.operation is not mapping.operation:
+            yield _conflict(draft, column.name, "operation", f"says `{column.operation.value}`")
+
+
+def _conflict(draft: Draft, column: str, key: str, says: str) -> Problem:
+    message = f"the column's own annotation {says}, and `properties` of the model maps the column otherwise."
+    return _at_column(draft, column, key, message, "Keep one of the two; column annotations serve `properties: all`.")
+
+
+def _at_column(draft: Draft, column: str, key: str, message: str, advice: str) -> Problem:
+    return Problem(message, advice, draft.node.ref.name, draft.node.ref.file, column_path(draft, column, key))
+
+
+def column_path(draft: Draft, column: str, key: str) -> str:
+    """Return the JSON path of a key in the annotation of a column."""
+    base = annotation_path(draft.node).removeprefix(draft.node.location)
+    return json_path(f"{draft.node.location}.columns[{column}]{base}", (key,))
+
+
+def _columns_of_all(draft: Draft) -> Iterator[ModelColumn]:
+    """Yield the declared columns that `properties: all` sends; none when the properties are listed."""
+    if draft.value.get("properties") != ALL:
+        return
+    left_out = {column.lower() for steps, column in column_uses(draft.value) if steps in NO_PROPERTY_OF_ALL}
+    left_out |= {column.lower() for steps, column in column_uses(draft.value) if steps[0] == "exclude"}
+    annotated = {one.column: one.value for one in draft.node.column_annotations}
+    for declared in draft.node.ref.columns:
+        column = column_from(declared.name, annotated.get(declared.name))
+        if not column.exclude and column.name.lower() not in left_out:
+            yield column
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # unknown, not a file, or a path that leads out of the database
+        return False
+    return True
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+_RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
+    _reserved_names,
+    _reserved_event_name,
+    _undeclared_columns,
+    _exclude_without_all,
+    _operation_without_person,
+    _constants,
+    _page_without_url,
+    _two_distinct_ids,
+    _person_without_properties,
+    _unknown_time_zone,
+    _doubled_properties,
+    _column_conflicts,
+)

@@ -1,0 +1,229 @@
+"""Carrying one batch to the destination: attempts, waits, halving, and what is known of each message at the end.
+
+Runs on the threads of `delivery`, several at once.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from itertools import count
+from typing import TypeAlias
+
+from dbt_posthog_sync.destinations import (
+    Answered,
+    Batch,
+    Destination,
+    Poisoned,
+    Refusal,
+    RequestIdentity,
+    Row,
+    TooLarge,
+    TryAgain,
+)
+from dbt_posthog_sync.errors import DestinationUnavailable
+from dbt_posthog_sync.http import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination accepted these messages, by its own word.
+
+    Attributes:
+        positions: which messages.
+        warned: how many of them were stored without person processing.
+    """
+
+    positions: tuple[int, ...]
+    warned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The destination does not accept these messages, each for its reason."""
+
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """These messages failed one by one without being named: the rows are at fault if the destination accepts others."""
+
+    refusals: tuple[Refusal, ...]
+
+
+Report: TypeAlias = Delivered | Refused | Suspected
+
+
+def new_identity() -> RequestIdentity:
+    """Make the identity of a new request."""
+    now = datetime.now(timezone.utc)
+    return RequestIdentity(str(uuid.uuid4()), now.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Time and chance, to be replaced in tests.
+
+    Attributes:
+        clock: seconds of a clock that never goes back.
+        pause: waits so many seconds; None waits until a stop is asked for at the latest.
+        random: a number in [0, 1).
+        new_identity: identity of a new request.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], object] | None = None
+    random: Callable[[], float] = random.random
+    new_identity: Callable[[], RequestIdentity] = new_identity
+
+
+class Pace:
+    """A bucket of tokens that holds messages to a rate; threads take turns in the order in which they ask."""
+
+    def __init__(self, per_second: float | None, clock: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._free_at = clock()
+
+    def reserve(self, messages: int) -> float:
+        """Seconds to wait before these messages may go; they are counted as gone."""
+        if not self._per_second:
+            return 0.0
+        with self._lock:
+            now = self._clock()
+            start = max(self._free_at, now)
+            self._free_at = start + messages / self._per_second
+            return start - now
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Messages a second, live and historical; None is no limit."""
+
+    live: Pace
+    historical: Pace
+
+
+class Carrier:
+    """Carries batches to a destination and reports what became of their messages."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        retry: RetryPolicy,
+        rates: Rates,
+        surroundings: Surroundings,
+        *,
+        halted: threading.Event,
+        report: Callable[[Report], None],
+    ) -> None:
+        self._destination = destination
+        self._retry = retry
+        self._rates = rates
+        self._clock = surroundings.clock
+        self._pause = surroundings.pause or halted.wait
+        self._random = surroundings.random
+        self._new_identity = surroundings.new_identity
+        self._halted = halted
+        self._report = report
+        self._lock = threading.Lock()
+        self._accepted = 0
+
+    def carry(self, batch: Batch) -> None:
+        """Deliver the batch, in halves where it must be; when halted, what is not yet sent is left unsent.
+
+        The left half is finished before the right one begins, so rows of one lane keep their order.
+
+        Raises:
+            DestinationUnavailable: the retries are used up; what was not reported is unsent.
+            DestinationRefused: see `Destination.send`.
+        """
+        pieces = [batch]
+        while pieces and not self._halted.is_set():
+            rejected = self._attempt(pieces.pop())
+            if rejected is None:
+                continue
+            piece, outcome = rejected
+            messages = piece.messages
+            if len(messages) == 1:
+                self._report(Suspected((Refusal(messages[0].position, outcome.reason),)))
+                continue
+            middle = len(messages) // 2
+            pieces += [replace(piece, messages=messages[middle:]), replace(piece, messages=messages[:middle])]
+
+    def _attempt(self, batch: Batch) -> tuple[Batch, TooLarge | Poisoned] | None:
+        """Repeat the batch until each message has an outcome; give back what was rejected as a whole."""
+        identity = self._new_identity()
+        self._keep_pace(batch)
+        started, accepted_before = self._clock(), self._accepted
+        for attempt in count(1):
+            if self._halted.is_set():
+                break
+            outcome = self._destination.send(batch, identity, attempt)
+            if isinstance(outcome, (TooLarge, Poisoned)):
+                return batch, outcome
+            if isinstance(outcome, Answered):
+                left = self._settle(batch, outcome)
+                if not left:
+                    break
+                batch = replace(batch, messages=left)
+            wait = self._retry.wait(attempt, outcome.retry_after, self._random)
+            if not self._retry.allows(attempt, self._clock() - started, wait):
+                self._give_up(batch, outcome, attempt, destination_works=self._accepted > accepted_before)
+                break
+            self._pause(wait)
+            self._keep_pace(batch)
+        return None
+
+    def _keep_pace(self, batch: Batch) -> None:
+        pace = self._rates.historical if batch.historical else self._rates.live
+        wait = pace.reserve(len(batch.messages))
+        if wait > 0:
+            self._pause(wait)
+
+    def _settle(self, batch: Batch, answer: Answered) -> tuple[Row, ...]:
+        """Report what the destination decided, and return the messages that it did not decide."""
+        if answer.accepted:
+            with self._lock:
+                self._accepted += len(answer.accepted)
+            self._report(Delivered(answer.accepted, answer.warned))
+        if answer.refused:
+            self._report(Refused(answer.refused))
+        if len(answer.accepted) + len(answer.refused) == len(batch.messages):
+            return ()
+        decided = {*answer.accepted, *(refusal.position for refusal in answer.refused)}
+        return tuple([message for message in batch.messages if message.position not in decided])
+
+    def _give_up(self, batch: Batch, outcome: Answered | TryAgain, attempts: int, *, destination_works: bool) -> None:
+        """Say what the last attempt leaves: nothing is refused because of the network.
+
+        Raises:
+            DestinationUnavailable: the destination did not work while this batch was tried.
+        """
+        if isinstance(outcome, TryAgain):
+            raise DestinationUnavailable(_unavailable(outcome.reason, attempts))
+        positions = [message.position for message in batch.messages]
+        asked = set(outcome.retry)
+        silent = f"the destination gave no answer for it in {attempts} attempts"
+        unanswered = tuple(Refusal(p, silent, heals=True) for p in positions if p not in asked)
+        if unanswered:
+            self._report(Suspected(unanswered))
+        if not asked:
+            return
+        # A message that is never stored while others are must not end every run before the rows behind it.
+        if not destination_works:
+            raise DestinationUnavailable(_unavailable("the destination stores nothing for now", attempts))
+        again = f"the destination asked to send it again, {attempts} times"
+        self._report(Refused(tuple(Refusal(p, again, heals=True) for p in positions if p in asked)))
+
+
+def _unavailable(reason: str, attempts: int) -> str:
+    times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return f"{reason}; gave up after {times}. Rows that were not confirmed are still pending: run again later."

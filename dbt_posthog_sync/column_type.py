@@ -1,0 +1,171 @@
+"""A column type: what the warehouse calls it, and the family that decides how its values become JSON.
+
+One reader serves every adapter, because the adapters' type names agree where they overlap. Nested types
+(`INTEGER[]`, `STRUCT(a DATE)`, `MAP(VARCHAR, BIGINT)`) become a tree.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+
+class Family(str, Enum):
+    """How values of a type become JSON."""
+
+    BOOLEAN = "boolean"
+    INTEGER = "integer"  # a double holds every value exactly
+    BIGINT = "bigint"  # a double may not hold a value exactly
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    TEXT = "text"
+    UUID = "uuid"
+    ENUM = "enum"
+    DATE = "date"
+    TIME = "time"
+    INTERVAL = "interval"
+    TIMESTAMP = "timestamp"  # without time zone
+    TIMESTAMP_TZ = "timestamp_tz"
+    JSON_TEXT = "json_text"  # JSON kept as the text that was written
+    JSON = "json"  # JSON kept parsed
+    ARRAY = "array"
+    STRUCT = "struct"
+    MAP = "map"
+    UNSUPPORTED = "unsupported"
+
+
+_FAMILY_BY_NAME = {
+    name: family
+    for family, names in {
+        Family.BOOLEAN: "boolean bool",
+        Family.INTEGER: "tinyint smallint int2 integer int int4 utinyint usmallint uinteger mediumint byte short",
+        Family.BIGINT: "bigint int8 int64 long hugeint ubigint uhugeint oid",
+        Family.DECIMAL: "decimal numeric number bignumeric dec",
+        Family.FLOAT: "float float4 float8 float64 real double double_precision",
+        Family.TEXT: "text varchar character_varying char character bpchar string citext name inet cidr macaddr",
+        Family.UUID: "uuid",
+        Family.ENUM: "enum",
+        Family.DATE: "date",
+        Family.TIME: "time time_without_time_zone time_with_time_zone timetz",
+        Family.INTERVAL: "interval",
+        Family.TIMESTAMP: "timestamp timestamp_without_time_zone datetime timestamp_s timestamp_ms timestamp_ns "
+        "timestamp_ntz timestampntz",
+        Family.TIMESTAMP_TZ: "timestamptz timestamp_with_time_zone timestamp_tz timestamp_ltz timestampltz",
+        Family.JSON_TEXT: "json",
+        Family.JSON: "jsonb",
+        Family.STRUCT: "struct row",
+        Family.MAP: "map",
+    }.items()
+    for name in names.split()
+}
+
+_IDENTITY_FAMILIES = frozenset({Family.INTEGER, Family.BIGINT, Family.DECIMAL, Family.TEXT, Family.UUID, Family.ENUM})
+_TIME_FAMILIES = frozenset({Family.TIMESTAMP, Family.TIMESTAMP_TZ, Family.DATE})
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """A type as the warehouse names it, read into a tree.
+
+    Attributes:
+        text: the warehouse's own name, such as `numeric(10,2)` or `STRUCT(a DATE)`.
+        family: how its values become JSON.
+        element: type of the elements of an array, of the values of a map.
+        fields: names and types of a struct.
+        digits: precision of a decimal where the type says so.
+    """
+
+    text: str
+    family: Family
+    element: ColumnType | None = None
+    fields: tuple[tuple[str, ColumnType], ...] = ()
+    digits: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ColumnType:
+        """Read a type's name; what is not known has the family `unsupported`."""
+        stripped = text.strip()
+        if stripped.endswith("]"):
+            element = cls.parse(stripped[: stripped.rindex("[")])
+            return cls(text, Family.ARRAY if element.is_supported else Family.UNSUPPORTED, element)
+        name, arguments, suffix = _split(stripped)
+        family = _FAMILY_BY_NAME.get("_".join(f"{name} {suffix}".lower().split()), Family.UNSUPPORTED)
+        match family:
+            case Family.STRUCT:
+                return cls._struct(text, arguments)
+            case Family.MAP if len(arguments) == 2:
+                value = cls.parse(arguments[1])
+                supported = value.is_supported and cls.parse(arguments[0]).can_be_identity
+                return cls(text, Family.MAP if supported else Family.UNSUPPORTED, value)
+            case Family.DECIMAL if arguments and arguments[0].isdigit():
+                return cls(text, family, digits=int(arguments[0]))
+        return cls(text, family)
+
+    @classmethod
+    def _struct(cls, text: str, arguments: tuple[str, ...]) -> ColumnType:
+        fields = tuple(_field(argument) for argument in arguments)
+        supported = bool(fields) and all(field.is_supported for _, field in fields)
+        return cls(text, Family.STRUCT if supported else Family.UNSUPPORTED, fields=fields)
+
+    @property
+    def is_supported(self) -> bool:
+        """True when values of the type can be sent."""
+        return self.family is not Family.UNSUPPORTED
+
+    @property
+    def can_be_identity(self) -> bool:
+        """True when a value has one canonical text, so that it can name a person, a group or a row."""
+        return self.family in _IDENTITY_FAMILIES
+
+    @property
+    def can_be_time(self) -> bool:
+        """True when a value is a moment or a day."""
+        return self.family in _TIME_FAMILIES
+
+    def for_macro(self) -> dict[str, Any]:
+        """The tree as the macros read it."""
+        return {
+            "text": self.text,
+            "family": self.family.value,
+            "digits": self.digits,
+            "element": self.element.for_macro() if self.element else None,
+            "fields": [{"name": name, "type": field.for_macro()} for name, field in self.fields],
+        }
+
+
+def _field(argument: str) -> tuple[str, ColumnType]:
+    quoted = re.match(r'"((?:[^"]|"")*)"\s+(.*)', argument, re.DOTALL)
+    if quoted:
+        return quoted[1].replace('""', '"'), ColumnType.parse(quoted[2])
+    name, _, type_text = argument.partition(" ")
+    return name, ColumnType.parse(type_text)
+
+
+def _split(text: str) -> tuple[str, tuple[str, ...], str]:
+    """Split `name(argument, argument) suffix`; commas inside brackets and quotes do not separate."""
+    start = text.find("(")
+    if start < 0:
+        return text, (), ""
+    end = text.rindex(")")
+    return text[:start].strip(), _arguments(text[start + 1 : end]), text[end + 1 :].strip()
+
+
+def _arguments(text: str) -> tuple[str, ...]:
+    parts, depth, quote, current = [], 0, "", ""
+    for char in text:
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "([":
+            depth += 1
+        elif char in ")]":
+            depth -= 1
+        elif char == "," and depth == 0:
+            parts.append(current.strip())
+            current = ""
+            continue
+        current += char
+    return tuple(part for part in (*parts, current.strip()) if part)

@@ -1,0 +1,150 @@
+"""A plan: what a run would do, and the guards that stop it when that looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dbt_posthog_sync.errors import UnsafePlan
+
+# From here on a share of changed rows says something; below it a handful of edits would already be a large share.
+GUARDS_FROM_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRows:
+    """Counts of one staging.
+
+    Attributes:
+        rows: rows of the model that were looked at.
+        unchanged: rows that PostHog has already.
+        added: rows to send whose key is new.
+        changed: rows to send whose content differs from what PostHog has.
+        rejected: (reason, rows) of rows that are not sent.
+        examples: (reason, sync key) of one rejected row each.
+        matched: rows whose key PostHog has, before duplicates were taken out.
+        is_first: true when nothing had been delivered before.
+    """
+
+    rows: int = 0
+    unchanged: int = 0
+    added: int = 0
+    changed: int = 0
+    rejected: tuple[tuple[str, int], ...] = ()
+    examples: tuple[tuple[str, str | None], ...] = ()
+    matched: int = 0
+    is_first: bool = False
+
+    @property
+    def pending(self) -> int:
+        """Rows that a run would send."""
+        return self.added + self.changed
+
+    @property
+    def rejected_rows(self) -> int:
+        """Rows that are not sent because of what they hold."""
+        return sum(count for _, count in self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may do without being asked for `--force`."""
+
+    max_changed_percent: float = 50
+    max_removed_percent: float = 30
+    max_events: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One message as it would be sent, for people to read: its parts are text."""
+
+    uuid: str
+    head: str
+    properties: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run of one sync would do.
+
+    Attributes:
+        sync_name: name of the sync.
+        model: name of the model.
+        object: the PostHog object.
+        staged: counts of the staging.
+        live_keys: keys that PostHog has.
+        removed: keys that PostHog has and the model has no more.
+        outside: rows outside the cursor's window.
+        takes_as_known: true when the rows present now are taken as delivered (`backfill: false`, first run).
+        mapping_changed: true when the annotation decides differently what is sent than it did in the last run.
+        hash_changed: true when the warehouse hashes rows differently than in the last run.
+        samples: a few messages.
+    """
+
+    sync_name: str
+    model: str
+    object: str
+    staged: StagedRows
+    live_keys: int = 0
+    removed: int = 0
+    outside: int = 0
+    takes_as_known: bool = False
+    mapping_changed: bool = False
+    hash_changed: bool = False
+    samples: tuple[Sample, ...] = ()
+
+    @property
+    def estimated_events(self) -> int:
+        """Events a run would send."""
+        return 0 if self.takes_as_known else self.staged.pending
+
+    def guard(self, limits: Limits) -> None:
+        """Stop before anything is sent when the plan looks like an accident.
+
+        Raises:
+            UnsafePlan: with every number that is beyond its limit, and the flags that lead on.
+        """
+        found = tuple(self._objections(limits))
+        if found:
+            raise UnsafePlan(f"{self.sync_name}: nothing was sent. " + " ".join(found))
+
+    def _objections(self, limits: Limits) -> Iterator[str]:
+        staged = self.staged
+        if staged.rows == 0 and self.outside == 0 and self.live_keys > 0:
+            yield (
+                f"The model is empty and PostHog has {self.live_keys} of its rows. "
+                "If the model is meant to be empty, run with --force."
+            )
+            return
+        if self.takes_as_known and staged.rows == 0:
+            yield "With backfill: false the rows present now are taken as known, and the model is empty. Build it first."
+        if self.estimated_events > limits.max_events:
+            yield (
+                f"{self.estimated_events} events would be sent, the limit max_events is {limits.max_events}. "
+                "Run with --force, or raise the limit in posthog_sync.yml."
+            )
+        if self.live_keys >= GUARDS_FROM_ROWS:
+            yield from self._objections_to_shares(limits)
+
+    def _objections_to_shares(self, limits: Limits) -> Iterator[str]:
+        changed = 100 * self.staged.changed / self.live_keys
+        removed = 100 * self.removed / self.live_keys
+        if changed > limits.max_changed_percent:
+            yield (
+                f"{self.staged.changed} of {self.live_keys} rows changed ({changed:.0f} %), the limit "
+                f"max_changed_percent is {limits.max_changed_percent:g}.{self._cause()} "
+                "If that is right, run with --force."
+            )
+        if removed > limits.max_removed_percent:
+            yield (
+                f"{self.removed} of {self.live_keys} rows are gone from the model ({removed:.0f} %), the limit "
+                f"max_removed_percent is {limits.max_removed_percent:g}. If that is right, run with --force."
+            )
+
+    def _cause(self) -> str:
+        if self.hash_changed:
+            return " The warehouse computes row hashes differently than in the last run, so every row looks changed."
+        if self.mapping_changed:
+            return " The annotation changed since the last run, so every row it touches looks changed."
+        return ""

@@ -1,0 +1,306 @@
+"""A resolved sync: one annotation matched to the columns its relation really has.
+
+Resolving finds every problem that the manifest alone cannot show (a missing column, a type that cannot be sent)
+and fixes what the macros need: which columns are read, how each becomes JSON, and a fingerprint of all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from dbt_posthog_sync.column_type import ColumnType, Family
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.sync import (
+    Column,
+    Constant,
+    KeyKind,
+    ModelColumn,
+    ObjectType,
+    OnChange,
+    Operation,
+    PropertyMapping,
+    Sync,
+    Term,
+)
+
+_URL_PROPERTY = "$current_url"
+_CHANGE_TEXT_TYPES = frozenset({"citext", "interval"})
+
+
+@dataclass(frozen=True, slots=True)
+class RelationColumn:
+    """A column as the warehouse has it.
+
+    Attributes:
+        name: exact spelling in the warehouse.
+        type: its type.
+        hash_as_text: true when equality of the type ignores visible text, or the type has no hash.
+    """
+
+    name: str
+    type: ColumnType
+    hash_as_text: bool = False
+
+    def for_macro(self) -> dict[str, Any]:
+        """The column as the macros read it."""
+        return {"name": self.name, "type": self.type.for_macro(), "hash_as_text": self.hash_as_text}
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedProperty:
+    """One property with its value: a column of the relation, or a constant."""
+
+    name: str
+    source: RelationColumn | Constant
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSync:
+    """A sync whose columns are known to exist and to be sendable.
+
+    Attributes:
+        sync: the annotation.
+        key: column of the sync key.
+        distinct_id: column of the person; None for groups.
+        event: column or constant of the event name; None where the object fixes it.
+        timestamp: column of the time; None when the staging time is meant.
+        url: column mapped to `$current_url`, for pages.
+        properties: every mapping, `properties: all` spelled out.
+        groups: (group type, column or constant).
+        cursor: column that prunes the scan.
+    """
+
+    sync: Sync
+    key: RelationColumn
+    distinct_id: RelationColumn | None
+    event: RelationColumn | Constant | None
+    timestamp: RelationColumn | None
+    url: RelationColumn | None
+    properties: tuple[ResolvedProperty, ...]
+    groups: tuple[tuple[str, RelationColumn | Constant], ...]
+    cursor: RelationColumn | None
+
+    @property
+    def id(self) -> str:
+        """Identity of the sync's state: project and name, nothing that a rename of the model changes."""
+        return hashlib.sha256(f"{self.sync.project}\x1f{self.sync.name}".encode()).hexdigest()[:16]
+
+    @property
+    def key_is_composed(self) -> bool:
+        """True for pages keyed by visitor: one visitor has many views, so time and address belong to the key."""
+        return self.sync.object is ObjectType.PAGE and self.sync.sync_key.kind is KeyKind.DISTINCT_ID
+
+    @property
+    def compares_keys_only(self) -> bool:
+        """True when a row that was sent once is never sent again, so that hashes need no comparing."""
+        return (
+            self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
+        )
+
+    @property
+    def hashed_columns(self) -> tuple[RelationColumn, ...]:
+        """The columns whose content makes the row hash, in order of name, each once."""
+        candidates: list[RelationColumn | Constant | None] = [self.distinct_id, self.event, self.timestamp]
+        candidates += [source for _, source in self.groups]
+        candidates += [mapping.source for mapping in self.properties]
+        found = {c.name: c for c in candidates if isinstance(c, RelationColumn)}
+        if not self.key_is_composed:
+            found.pop(self.key.name, None)
+        return tuple(found[name] for name in sorted(found))
+
+    def mapping(self) -> dict[str, Any]:
+        """Everything that decides what is sent for a row; stored with the state, so that a change can be explained."""
+        return {
+            "object": self.sync.object.value,
+            "sync_key": [self.sync.sync_key.kind.value, self.key.name],
+            "distinct_id": _described(self.distinct_id),
+            "event": _described(self.event),
+            "timestamp": _described(self.timestamp),
+            "time_zone": self.sync.time_zone,
+            "properties": [[p.name, _described(p.source), p.operation.value] for p in self.properties],
+            "groups": [[name, _described(source)] for name, source in self.groups],
+            "group_type": self.sync.group_type,
+            "nulls": self.sync.nulls.value,
+            "on_change": self.sync.on_change.value,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Short text that changes whenever `mapping` does."""
+        canonical = json.dumps(self.mapping(), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The relation's columns, found as DESIGN 8.26 says: without regard to case when that is unique."""
+
+    model: str
+    file: str
+    by_name: dict[str, RelationColumn]
+
+    def find(self, name: str) -> RelationColumn | None:
+        if name in self.by_name:
+            return self.by_name[name]
+        matches = [column for key, column in self.by_name.items() if key.lower() == name.lower()]
+        return matches[0] if len(matches) == 1 else None
+
+    def missing(self, name: str, path: str) -> Problem:
+        near = get_close_matches(name.lower(), [key.lower() for key in self.by_name], n=1)
+        hint = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(sorted(self.by_name))}."
+        return Problem(f"the relation has no column `{name}`.", hint, self.model, self.file, path)
+
+
+def resolve(sync: Sync, columns: Sequence[RelationColumn]) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
+    """Match a sync to the columns of its relation; returns the resolved sync or every problem found."""
+    return _Resolver(sync, columns).resolve()
+
+
+class _Resolver:
+    """Collects problems while it looks up each column once."""
+
+    def __init__(self, sync: Sync, columns: Sequence[RelationColumn]) -> None:
+        self._sync = sync
+        self._columns = _Columns(sync.model.name, sync.model.file, {c.name: c for c in columns})
+        self._problems: list[Problem] = []
+
+    def resolve(self) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
+        sync = self._sync
+        key = self._identity(sync.sync_key.column, f"sync_key.{sync.sync_key.kind.value}")
+        distinct_id = self._identity(sync.distinct_id.name, "distinct_id") if sync.distinct_id else None
+        event = self._term(sync.event, "event") if sync.event else None
+        timestamp = self._time(sync.timestamp, "timestamp") if sync.timestamp else None
+        cursor = self._find(sync.cursor.column, "cursor.column") if sync.cursor else None
+        groups = tuple((kind, self._group(kind, term)) for kind, term in sync.groups)
+        properties = self._all_properties() if sync.all_properties else self._listed_properties()
+        self._check_excluded()
+        url = next((p.source for p in properties if p.name == _URL_PROPERTY), None)
+        if self._problems or key is None:
+            return None, tuple(self._problems)
+        resolved = ResolvedSync(
+            sync=sync,
+            key=key,
+            distinct_id=distinct_id,
+            event=event,
+            timestamp=timestamp,
+            url=url if isinstance(url, RelationColumn) else None,
+            properties=properties,
+            groups=tuple((kind, source) for kind, source in groups if source is not None),
+            cursor=cursor,
+        )
+        return resolved, ()
+
+    def _problem(self, message: str, advice: str, path: str) -> None:
+        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.model.file, path))
+
+    def _find(self, name: str, path: str) -> RelationColumn | None:
+        column = self._columns.find(name)
+        if column is None:
+            self._problems.append(self._columns.missing(name, path))
+        return column
+
+    def _sendable(self, name: str, path: str) -> RelationColumn | None:
+        column = self._find(name, path)
+        if column is not None and not column.type.is_supported:
+            self._problem(
+                f"column `{column.name}` has type {column.type.text}, which has no JSON form.",
+                "Cast it in the model, or leave it out with `exclude`.",
+                path,
+            )
+            return None
+        return column
+
+    def _identity(self, name: str, path: str) -> RelationColumn | None:
+        column = self._find(name, path)
+        if column is not None and not column.type.can_be_identity:
+            self._problem(
+                f"column `{column.name}` has type {column.type.text}, which cannot name one row or person.",
+                "Use a text, integer or uuid column, or cast it to text in the model.",
+                path,
+            )
+        return column
+
+    def _time(self, name: str, path: str) -> RelationColumn | None:
+        column = self._find(name, path)
+        if column is not None and not column.type.can_be_time:
+            self._problem(
+                f"column `{column.name}` has type {column.type.text}, which is no point in time.",
+                "Cast it to a timestamp in the model.",
+                path,
+            )
+        return column
+
+    def _term(self, term: Term, path: str) -> RelationColumn | Constant | None:
+        return term if isinstance(term, Constant) else self._sendable(term.name, path)
+
+    def _group(self, kind: str, term: Term) -> RelationColumn | Constant | None:
+        path = f"groups.{kind}"
+        return term if isinstance(term, Constant) else self._identity(term.name, path)
+
+    def _listed_properties(self) -> tuple[ResolvedProperty, ...]:
+        resolved = [self._property(mapping) for mapping in self._sync.properties]
+        return tuple(p for p in resolved if p is not None)
+
+    def _property(self, mapping: PropertyMapping) -> ResolvedProperty | None:
+        source = self._term(mapping.source, f"properties.{mapping.property}")
+        return None if source is None else ResolvedProperty(mapping.property, source, mapping.operation)
+
+    def _all_properties(self) -> tuple[ResolvedProperty, ...]:
+        declared = {column.name.lower(): column for column in self._sync.model.columns}
+        left_out = self._left_out()
+        resolved = []
+        for column in self._columns.by_name.values():
+            asked = declared.get(column.name.lower(), ModelColumn(column.name))
+            if column.name.lower() in left_out or asked.exclude:
+                continue
+            if self._sendable(column.name, "properties") is None:
+                continue
+            operation = asked.operation or Operation.SET
+            resolved.append(ResolvedProperty(asked.property or asked.name, column, operation))
+        self._check_double(resolved)
+        return tuple(resolved)
+
+    def _left_out(self) -> set[str]:
+        sync = self._sync
+        structural = [sync.distinct_id, sync.event, Column(sync.timestamp) if sync.timestamp else None]
+        names = {term.name.lower() for term in structural if isinstance(term, Column)}
+        return names | {name.lower() for name in sync.exclude}
+
+    def _check_double(self, resolved: Iterable[ResolvedProperty]) -> None:
+        seen: set[str] = set()
+        for mapping in resolved:
+            if mapping.name in seen:
+                self._problem(
+                    f"two columns become the property `{mapping.name}`.", "Rename or exclude one of them.", "properties"
+                )
+            seen.add(mapping.name)
+
+    def _check_excluded(self) -> None:
+        for name in self._sync.exclude:
+            self._find(name, "exclude")
+
+
+def _described(source: RelationColumn | Constant | None) -> Any:
+    match source:
+        case RelationColumn():
+            return {"column": source.name, "type": source.type.text}
+        case Constant():
+            return {"value": source.value}
+    return None
+
+
+def hashes_as_text(column_type: ColumnType) -> bool:
+    """True when a type's own equality would hide a visible change, or the type has no equality.
+
+    Text that compares without regard to case, intervals (`24 hours` equals `1 day`) and JSON kept as text.
+    """
+    if column_type.text.lower() in _CHANGE_TEXT_TYPES or column_type.family in (Family.INTERVAL, Family.JSON_TEXT):
+        return True
+    nested = [column_type.element, *(field for _, field in column_type.fields)]
+    return any(hashes_as_text(child) for child in nested if child)

@@ -1,0 +1,247 @@
+"""Settings: posthog_sync.yml and the environment as one frozen value, or every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbt_posthog_sync.errors import SettingsError
+from dbt_posthog_sync.host import Host
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.schema import SETTINGS_SCHEMA, Fault, Steps, faults, json_path, load_schema
+from dbt_posthog_sync.secret import Secret, secrets_in, shown
+from dbt_posthog_sync.spelling import nearest
+
+SETTINGS_FILE = "posthog_sync.yml"
+HOST_VARIABLE = "POSTHOG_HOST"
+PROJECT_KEY_VARIABLE = "POSTHOG_PROJECT_API_KEY"
+PERSONAL_KEY_VARIABLE = "POSTHOG_PERSONAL_API_KEY"
+CLOUD_HISTORICAL_EVENTS_PER_SECOND = 2000.0  # posthog.com/docs/migrate asks for "a few thousand" at most
+
+_LONGEST_PROJECT_KEY = 64  # PostHog: rust/capture/src/token.rs
+_WHERE_PROJECT_KEY = (
+    "You find the key in PostHog under Settings > Project > General, as `Project API key`; it starts with `phc_`."
+)
+_WHERE_PERSONAL_KEY = "You make one in PostHog under Settings > Account > Personal API keys; it starts with `phx_`."
+_ENVIRONMENT_ADVICE = (
+    "Put the key into an environment variable and write its name: `project_api_key: {env: POSTHOG_PROJECT_API_KEY}`."
+    " Replace the key if the file was ever committed."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Guards of a plan; None switches one off."""
+
+    max_changed_percent: float | None = 50
+    max_removed_percent: float | None = 30
+    max_events: int | None = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How messages travel; see docs/settings.md.
+
+    Attributes:
+        batch_messages: most messages in one request.
+        batch_bytes: most bytes in one request before compression.
+        in_flight: requests under way at once.
+        timeout_seconds: longest wait for one request.
+        confirm_seconds: longest time between confirmations.
+        stream_minutes: longest life of one stream from the warehouse.
+        events_per_second: highest rate of live messages; None for no limit.
+        historical_events_per_second: highest rate of historical ones, as it was set; see `Settings.historical_rate`.
+    """
+
+    batch_messages: int = 500
+    batch_bytes: int = 5 * 1024 * 1024
+    in_flight: int = 8
+    timeout_seconds: float = 30
+    confirm_seconds: float = 5
+    stream_minutes: float = 10
+    events_per_second: float | None = None
+    historical_events_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What posthog_sync.yml and the environment say.
+
+    Attributes:
+        host: where PostHog is.
+        protocol: auto, v0 or v1.
+        project_key_variable: name of the environment variable with the project API key.
+        personal_key_variable: name of the environment variable with the personal API key.
+        targets: dbt targets that may send; empty when every target may.
+        state_schema: schema in the warehouse that holds the state.
+        limits: guards of a plan.
+        delivery: how messages travel.
+        defaults: what lies under every annotation.
+        file: the file that was read, empty when there is none.
+    """
+
+    host: Host = field(default_factory=lambda: Host.from_text("us"))
+    protocol: str = "auto"
+    project_key_variable: str = PROJECT_KEY_VARIABLE
+    personal_key_variable: str = PERSONAL_KEY_VARIABLE
+    targets: tuple[str, ...] = ()
+    state_schema: str = "posthog_sync"
+    limits: Limits = Limits()
+    delivery: Delivery = Delivery()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
+
+    def may_send(self, target: str) -> bool:
+        """Tell whether a dbt target may send; any target may plan, validate and mock."""
+        return not self.targets or target in self.targets
+
+    @property
+    def historical_rate(self) -> float | None:
+        """Highest rate of historical messages a second: as set, else 2000 on PostHog Cloud, else None (no limit)."""
+        if self.delivery.historical_events_per_second is None and self.host.region is not None:
+            return CLOUD_HISTORICAL_EVENTS_PER_SECOND
+        return self.delivery.historical_events_per_second
+
+    def project_key(self, environ: Mapping[str, str]) -> Secret:
+        """Return the project API key.
+
+        Raises:
+            SettingsError: the variable is not set, or holds something that is no project API key.
+        """
+        name = self.project_key_variable
+        key = _from_environment(environ, name, "the project API key", _WHERE_PROJECT_KEY)
+        _refuse(key.startswith("phx_"), name, "a personal API key (`phx_`), not a project API key", _WHERE_PROJECT_KEY)
+        _refuse(
+            key.startswith("phs_"), name, "a project secret key (`phs_`), not a project API key", _WHERE_PROJECT_KEY
+        )
+        is_key = key.isascii() and key.isprintable() and " " not in key and len(key) <= _LONGEST_PROJECT_KEY
+        _refuse(
+            not is_key, name, "no project API key: PostHog's are plain text of at most 64 signs", _WHERE_PROJECT_KEY
+        )
+        return Secret(key)
+
+    def personal_key(self, environ: Mapping[str, str]) -> Secret:
+        """Return the personal API key.
+
+        Raises:
+            SettingsError: the variable is not set, or holds something that is no personal API key.
+        """
+        name = self.personal_key_variable
+        key = _from_environment(environ, name, "a personal API key", _WHERE_PERSONAL_KEY)
+        _refuse(key.startswith("phc_"), name, "a project API key (`phc_`), not a personal one", _WHERE_PERSONAL_KEY)
+        _refuse(not (key.isascii() and key.isprintable() and " " not in key), name, "no API key", _WHERE_PERSONAL_KEY)
+        return Secret(key)
+
+
+def read_settings(path: Path, environ: Mapping[str, str]) -> Settings:
+    """Read posthog_sync.yml; without the file, return the defaults.
+
+    Raises:
+        SettingsError: with every problem of the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return settings_from({}, environ)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(Problem(f"the file cannot be read ({error}).", file=str(path))) from error
+    return settings_from(_parsed(text, str(path)), environ, file=str(path))
+
+
+def settings_from(document: object, environ: Mapping[str, str], *, file: str = "") -> Settings:
+    """Build settings from the parsed YAML.
+
+    Raises:
+        SettingsError: with every problem.
+    """
+    values = {} if document is None else document
+    problems = [*_secret_problems(values, file), *_shape_problems(values, file)]
+    posthog = values.get("posthog") if isinstance(values, Mapping) else None
+    host, host_problems = _host(posthog if isinstance(posthog, Mapping) else {}, environ, file)
+    problems += [problem for problem in host_problems if problem.path not in {other.path for other in problems}]
+    if problems or not isinstance(values, Mapping) or host is None:
+        raise SettingsError(*problems)
+    return _settings(values, host, file)
+
+
+def _settings(values: Mapping[str, Any], host: Host, file: str) -> Settings:
+    posthog = values.get("posthog") or {}
+    return Settings(
+        host=host,
+        protocol=posthog.get("protocol", "auto"),
+        project_key_variable=posthog.get("project_api_key", {}).get("env", PROJECT_KEY_VARIABLE),
+        personal_key_variable=posthog.get("personal_api_key", {}).get("env", PERSONAL_KEY_VARIABLE),
+        targets=tuple(values.get("targets", ())),
+        state_schema=values.get("state_schema", "posthog_sync"),
+        limits=Limits(**values.get("limits", {})),
+        delivery=Delivery(**values.get("delivery", {})),
+        defaults=values.get("defaults", {}),
+        file=file,
+    )
+
+
+def _parsed(text: str, file: str) -> object:
+    import yaml  # noqa: PLC0415  imported late: only a project with this file needs it
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  both are safe loaders
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        what = getattr(error, "problem", None) or "it cannot be parsed"
+        raise SettingsError(Problem(f"the file is not valid YAML{where}: {what}.", file=file)) from error
+
+
+def _shape_problems(values: object, file: str) -> list[Problem]:
+    found = faults(load_schema(SETTINGS_SCHEMA), values)
+    secret = set(secrets_in(values))
+    return [_problem(fault, file) for fault in found if fault.steps not in secret]
+
+
+def _problem(fault: Fault, file: str) -> Problem:
+    return Problem(fault.message, fault.advice, file=file, path=json_path("$", fault.steps))
+
+
+def _secret_problems(values: object, file: str) -> list[Problem]:
+    message = "this looks like a secret, and secrets are read from the environment only."
+    return [
+        Problem(message, _ENVIRONMENT_ADVICE, file=file, path=json_path("$", steps)) for steps in secrets_in(values)
+    ]
+
+
+def _host(posthog: Mapping[str, Any], environ: Mapping[str, str], file: str) -> tuple[Host | None, list[Problem]]:
+    """Return where PostHog is: as the file says, else the variable POSTHOG_HOST, else PostHog Cloud in the US."""
+    written, api = posthog.get("host"), posthog.get("api_host")
+    steps: Steps = ("posthog", "host")
+    variable = written.get("env") if isinstance(written, Mapping) else None if written else HOST_VARIABLE
+    if isinstance(variable, str):
+        written = environ.get(variable, "").strip() or ("us" if variable == HOST_VARIABLE else None)
+        if written is None:
+            message = f"the environment variable {variable} is not set."
+            return None, [
+                Problem(message, "Set it to `us`, `eu` or an address.", file=file, path=json_path("$", steps))
+            ]
+    if not isinstance(written, str) or not isinstance(api, (str, type(None))):
+        return None, []
+    try:
+        return Host.from_text(written, api), []
+    except ValueError as error:
+        source = f"the environment variable {variable}, {shown(written)}," if variable else shown(written)
+        return None, [Problem(f"{source} {error}.", file=file, path=json_path("$", steps))]
+
+
+def _from_environment(environ: Mapping[str, str], name: str, what: str, where: str) -> str:
+    key = environ.get(name, "").strip()
+    if not key:
+        similar = nearest(name, (other for other in environ if "POSTHOG" in other.upper() and other != name))
+        hint = f" `{similar}` is set: did you mean it?" if similar else ""
+        message = f"{what} is missing: the environment variable {name} is not set.{hint}"
+        raise SettingsError(Problem(message, where))
+    return key
+
+
+def _refuse(is_wrong: bool, name: str, what: str, where: str) -> None:
+    if is_wrong:
+        raise SettingsError(Problem(f"the environment variable {name} holds {what}.", where))

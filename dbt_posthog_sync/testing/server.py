@@ -1,0 +1,185 @@
+"""The stand-in as an HTTP server: start it in a `with` block, or let `serve` block until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import socketserver
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from http.server import ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, cast
+
+from dbt_posthog_sync.testing.account import Account, RequestRecord, Summary, summary
+from dbt_posthog_sync.testing.config import StandInConfig
+from dbt_posthog_sync.testing.connection import Connection
+from dbt_posthog_sync.testing.faults import FaultPlan
+from dbt_posthog_sync.testing.project import Project
+
+_POLL_SECONDS = 0.02
+_JOIN_SECONDS = 5.0
+
+
+class StandIn:
+    """A local PostHog: `with StandIn() as posthog: ... posthog.url ... posthog.project.events`.
+
+    Attributes:
+        config: what it plays.
+        account: projects and request log; they outlive the server.
+    """
+
+    def __init__(
+        self,
+        config: StandInConfig | None = None,
+        faults: FaultPlan | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.config = config or StandInConfig()
+        self.account = Account(self.config)
+        self._address = (host, port)
+        self._faults = faults
+        self._server: _Server | None = None
+
+    def __enter__(self) -> StandIn:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen and answer in the background.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._server = _Server(self._address, self.account, lambda: self._faults)
+        self._address = (self._address[0], self._server.server_port)
+        self._server.start()
+
+    def stop(self) -> None:
+        """Close every connection and stop listening. What was kept stays readable."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def inject(self, faults: FaultPlan | None) -> None:
+        """Replace the fault plan; None ends all faults. Request numbers go on."""
+        self._faults = faults
+
+    def reset(self) -> None:
+        """Forget all events and requests, and number requests from 1 again."""
+        self.account.reset()
+
+    @property
+    def url(self) -> str:
+        """The host to point a client at."""
+        return f"http://{self._address[0]}:{self._address[1]}"
+
+    @property
+    def token(self) -> str:
+        """The project API key of the main project."""
+        return self.config.tokens[0]
+
+    @property
+    def project(self) -> Project:
+        """The main project."""
+        return self.account.project
+
+    @property
+    def projects(self) -> Mapping[str, Project]:
+        """Every project by its key."""
+        return self.account.projects
+
+    @property
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """Every request so far."""
+        return self.account.requests
+
+    def summary(self) -> Summary:
+        """Count what arrived and what was kept."""
+        return summary(self.account)
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a connection; remembers connections so that stopping never waits for a client."""
+
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, address: tuple[str, int], account: Account, plan: Callable[[], FaultPlan | None]) -> None:
+        self.account = account
+        self.plan = plan
+        self.stopping = threading.Event()
+        self._open: dict[socket.socket, threading.Thread | None] = {}
+        self._open_lock = threading.Lock()
+        super().__init__(address, Connection)
+
+    def server_bind(self) -> None:
+        """Bind without the look-up of the host's full name, which may ask a name server."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = cast("tuple[str, int]", self.server_address[:2])
+
+    def start(self) -> None:
+        """Accept connections in the background."""
+        threading.Thread(target=self.serve_forever, args=(_POLL_SECONDS,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Cut every connection and wait for its thread, then stop listening."""
+        self.stopping.set()
+        self.shutdown()
+        with self._open_lock:
+            still_open = dict(self._open)
+        for connection, thread in still_open.items():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            if thread is not None:
+                thread.join(_JOIN_SECONDS)
+        self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer one connection in a thread of its own."""
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
+        with self._open_lock:
+            self._open[request] = thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close one connection."""
+        with self._open_lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay silent about clients that hang up."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+def serve(
+    host: str, port: int, config: StandInConfig | None = None, *, ready: Callable[[str], None] | None = None
+) -> Summary:
+    """Run the stand-in until Ctrl-C, and return what it saw.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; 0 picks a free one.
+        config: what to play.
+        ready: called with the URL once requests are answered.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    stand_in = StandIn(replace(config or StandInConfig()), host=host, port=port)
+    with stand_in, contextlib.suppress(KeyboardInterrupt):
+        if ready is not None:
+            ready(stand_in.url)
+        threading.Event().wait()
+    return stand_in.summary()

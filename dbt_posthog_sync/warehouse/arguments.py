@@ -1,0 +1,217 @@
+"""A resolved sync as the macros read it: one dictionary, built once, every name JSON-encoded here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dbt_posthog_sync.column_type import Family
+from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, ResolvedSync
+from dbt_posthog_sync.sync import Constant, ObjectType, OnChange
+
+_EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
+# PostHog's v1 protocol reads these beside the event, v0 inside its properties (PostHog/posthog-python: posthog/capture_v1.py).
+_ENVELOPE_FIELDS = {"$session_id": "session_id", "$window_id": "window_id"}
+_WIDE = frozenset({Family.TEXT, Family.JSON, Family.JSON_TEXT, Family.ARRAY, Family.STRUCT, Family.MAP})
+_LANES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SyncTables:
+    """Names of a sync's own tables in this run.
+
+    Attributes:
+        base: base of the snapshot.
+        log: log of the snapshot.
+        changes: staged rows of this run.
+        diff: temporary result of the diff.
+        previous: staged rows of an interrupted run, if there are any.
+        temporary: true when staged rows live in a temporary table (`plan` and `run --mock`).
+    """
+
+    base: str
+    log: str
+    changes: str
+    diff: str
+    previous: str | None = None
+    temporary: bool = False
+
+    @classmethod
+    def named(cls, resolved: ResolvedSync, generation: int = 0) -> SyncTables:
+        """Names that a person finds in the warehouse: the sync's name, a piece of its id, the part."""
+        prefix = table_prefix(resolved)
+        return cls(
+            base=f"{prefix}__base_{generation}",
+            log=f"{prefix}__log_{generation}",
+            changes=f"{prefix}__changes_{generation}",
+            diff=f"{prefix}__diff",
+        )
+
+    def for_macro(self) -> dict[str, Any]:
+        """The tables as the macros read them."""
+        names = {
+            "base": (self.base, False),
+            "log": (self.log, False),
+            "changes": (self.changes, self.temporary),
+            "diff": (self.diff, True),
+            "previous": (self.previous, False),
+        }
+        return {part: {"name": name, "temporary": temporary} for part, (name, temporary) in names.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """The run a statement belongs to; every write checks it.
+
+    Attributes:
+        run_id: id of the sync run.
+        epoch: epoch of the lease, 0 where no lease is held.
+    """
+
+    run_id: str
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncArguments:
+    """Everything a macro may need to know about one sync in one run.
+
+    Attributes:
+        resolved: the sync.
+        schema: the state schema.
+        destination: identity of the receiver.
+        tables: names of the sync's tables.
+        run: the run.
+        max_message_bytes: largest message the destination takes.
+        is_first: true when nothing has been delivered yet, so that no diff is needed.
+        has_null_keys: true when the diff met rows without a key.
+        window_start: lower end of the cursor's window, as text; None looks at every row.
+        oldest_first: true when messages must come in order of time.
+    """
+
+    resolved: ResolvedSync
+    schema: str
+    destination: str
+    tables: SyncTables
+    run: RunIdentity
+    max_message_bytes: int = 900 * 1024
+    is_first: bool = False
+    has_null_keys: bool = False
+    window_start: str | None = None
+    oldest_first: bool = False
+    _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, resolved: ResolvedSync, schema: str, destination: str, tables: SyncTables, run: RunIdentity) -> SyncArguments:
+        """Build the arguments of a sync; what does not change over a run is encoded once."""
+        return cls(resolved, schema, destination, tables, run, _constant=_constant_part(resolved))
+
+    def but(self, **changes: Any) -> SyncArguments:
+        """The same with some values changed."""
+        return replace(self, **changes)
+
+    def for_macro(self) -> dict[str, Any]:
+        """The dictionary that macros receive as `sync`."""
+        keeps_staging_time = self.resolved.sync.object in (ObjectType.PERSON, ObjectType.GROUP)
+        return {
+            **self._constant,
+            "schema": self.schema,
+            "destination": self.destination,
+            "tables": self.tables.for_macro(),
+            "run_id": self.run.run_id,
+            "epoch": self.run.epoch,
+            "max_message_bytes": self.max_message_bytes,
+            "is_first": self.is_first,
+            "has_null_keys": self.has_null_keys,
+            "window_start": self.window_start,
+            "oldest_first": self.oldest_first,
+            "copies_staging_time": keeps_staging_time and self.tables.previous is not None,
+        }
+
+
+def table_prefix(resolved: ResolvedSync) -> str:
+    """Prefix of a sync's tables; short enough for the 63 bytes that Postgres keeps of a name."""
+    slug = re.sub(r"[^a-z0-9_]+", "_", resolved.sync.name.lower())[:32].strip("_")
+    return f"{slug}_{resolved.id[:8]}"
+
+
+def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
+    sync = resolved.sync
+    names = {mapping.name for mapping in resolved.properties}
+    is_page = sync.object is ObjectType.PAGE
+    sends_events = sync.object in (ObjectType.EVENT, ObjectType.PAGE)
+    return {
+        "id": resolved.id,
+        "name": sync.name,
+        "project": sync.project,
+        "model": sync.model.unique_id,
+        "relation": sync.model.relation_name,
+        "object": sync.object.value,
+        "mapping": json.dumps(resolved.mapping(), sort_keys=True, ensure_ascii=False),
+        "fingerprint": resolved.fingerprint,
+        "key": resolved.key.for_macro() if not resolved.key_is_composed else _composed_key(resolved),
+        "key_is_composed": resolved.key_is_composed,
+        "compares_keys_only": resolved.compares_keys_only,
+        "keeps_identity": sends_events and sync.on_change is OnChange.RESEND,
+        "keeps_moment": not sends_events and resolved.timestamp is not None,
+        "distinct_id": _column(resolved.distinct_id),
+        "event": _event(resolved),
+        "timestamp": _column(resolved.timestamp),
+        "time_zone": sync.time_zone,
+        "url": _column(resolved.url),
+        "cursor": _column(resolved.cursor),
+        "hashed_columns": [_hashed(column) for column in resolved.hashed_columns],
+        "properties": [_property(mapping, sends_events) for mapping in resolved.properties],
+        "groups": [{"name": _encoded(kind), **_source(source)} for kind, source in resolved.groups],
+        "group_type": _encoded(sync.group_type),
+        "nulls": sync.nulls.value,
+        "derives_host": is_page and resolved.url is not None and "$host" not in names,
+        "derives_pathname": is_page and resolved.url is not None and "$pathname" not in names,
+        "uuid_prefix": "\x1f".join((sync.project, sync.object.value, sync.name, "")),
+        "lanes": _LANES,
+    }
+
+
+def _encoded(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _column(column: RelationColumn | None) -> dict[str, Any] | None:
+    return column.for_macro() if column else None
+
+
+def _composed_key(resolved: ResolvedSync) -> dict[str, Any]:
+    """A key made of several columns is kept as the text of its digest."""
+    return {**resolved.key.for_macro(), "type": {"text": "varchar", "family": Family.TEXT.value}}
+
+
+def _hashed(column: RelationColumn) -> dict[str, Any]:
+    return {**column.for_macro(), "is_wide": column.type.family in _WIDE}
+
+
+def _event(resolved: ResolvedSync) -> dict[str, Any]:
+    fixed = _EVENT_OF_OBJECT.get(resolved.sync.object)
+    source = Constant(fixed) if fixed else resolved.event
+    if isinstance(source, RelationColumn):
+        return {"column": source.for_macro()}
+    text = str(source.value) if source else ""
+    return {"column": None, "text": text, "json": _encoded(text)}
+
+
+def _source(source: RelationColumn | Constant) -> dict[str, Any]:
+    if isinstance(source, RelationColumn):
+        return {"column": source.for_macro(), "json": None}
+    return {"column": None, "json": _encoded(source.value)}
+
+
+def _property(mapping: ResolvedProperty, sends_events: bool) -> dict[str, Any]:
+    envelope = _ENVELOPE_FIELDS.get(mapping.name) if sends_events else None
+    return {
+        "name": _encoded(mapping.name),
+        "operation": mapping.operation.value,
+        "envelope": _encoded(envelope) if envelope else None,
+        **_source(mapping.source),
+    }

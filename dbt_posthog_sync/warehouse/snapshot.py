@@ -1,0 +1,147 @@
+"""The snapshot of one sync: what PostHog has accepted, as (sync key, row hash) in a base table and a log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dbt_posthog_sync.destinations import Refusal
+from dbt_posthog_sync.errors import LeaseLost
+from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse.arguments import SyncArguments
+from dbt_posthog_sync.warehouse.state import State, StoredSync
+
+# A fold rewrites the base once. Below this a log is cheaper to read than a base is to write.
+_FOLD_AT_LEAST = 1_000
+_FOLD_SHARE = 10
+
+
+class Snapshot:
+    """Reads and appends to the snapshot of one sync; every write needs the lease."""
+
+    def __init__(self, warehouse: Warehouse, state: State, arguments: SyncArguments) -> None:
+        self._warehouse = warehouse
+        self._state = state
+        self._arguments = arguments
+
+    def live_keys(self, stored: StoredSync) -> int:
+        """How many keys PostHog has: as the last run left it, or counted when that run did not end."""
+        return stored.live_keys if stored.is_settled else self._count("count_snapshot")
+
+    def is_empty(self, stored: StoredSync) -> bool:
+        """True before anything was delivered, also by a run that did not end."""
+        return stored.base_rows == 0 and self._count("count_log") == 0
+
+    def count_removed(self) -> int:
+        """How many keys PostHog has and the model has no more."""
+        return self._count("count_removed")
+
+    def record_removed(self) -> int:
+        """Write a tombstone for every removed key, and say how many."""
+        return self._warehouse.run("record_removed", sync=self._arguments.for_macro())
+
+    def confirm(self, positions: Sequence[int]) -> None:
+        """Write down that PostHog accepted the rows at these positions.
+
+        Raises:
+            LeaseLost: another run took over; nothing was written.
+        """
+        self._check_written(
+            self._warehouse.run("confirm", sync=self._arguments.for_macro(), positions=_listed(positions)),
+            len(positions),
+        )
+
+    def confirm_baseline(self) -> int:
+        """Take every good staged row as known, with its marker, all of it or nothing."""
+        arguments = self._arguments
+        with self._warehouse.transaction():
+            self._state.hold_lease(arguments.resolved.id, arguments.run)
+            known = self._warehouse.run("confirm_baseline", sync=arguments.for_macro())
+            self._warehouse.run("mark_baseline", schema=arguments.schema, sync_id=arguments.resolved.id)
+        return known
+
+    def refuse(self, refusals: Iterable[Refusal]) -> None:
+        """Keep rows that the destination refused, with its words.
+
+        Raises:
+            LeaseLost: another run took over; nothing was written.
+        """
+        by_reason: dict[str, list[int]] = {}
+        for refusal in refusals:
+            by_reason.setdefault(refusal.reason, []).append(refusal.position)
+        for reason, positions in by_reason.items():
+            written = self._warehouse.run(
+                "insert_refused", sync=self._arguments.for_macro(), positions=_listed(positions), reason=reason
+            )
+            self._check_written(written, len(positions))
+
+    def fold_if_due(self, stored: StoredSync) -> None:
+        """Fold the log into a new base when it has passed about a tenth of it."""
+        logged = self._count("count_log")
+        if logged < _FOLD_AT_LEAST or logged * _FOLD_SHARE < stored.base_rows:
+            return
+        self._replace("fold")
+
+    def forget(self) -> None:
+        """Begin anew with an empty snapshot (`--full-refresh`): every row counts as new."""
+        self._replace("create_base_table")
+
+    def _replace(self, build_base: str) -> None:
+        """Swap base and log for new ones in one transaction; only rows that were read are gone from the log."""
+        arguments = self._arguments
+        new = self._next_generation()
+        with self._warehouse.transaction():
+            # The update of the lease's row keeps every other run out until the commit.
+            self._state.hold_lease(arguments.resolved.id, arguments.run)
+            if build_base == "fold":
+                macro_sync = arguments.for_macro()
+                macro_sync["tables"]["new_base"] = {"name": new.tables.base, "temporary": False}
+                self._warehouse.run("fold", sync=macro_sync)
+            else:
+                self._warehouse.run(build_base, sync=new.for_macro())
+            self._warehouse.run("create_log_table", sync=new.for_macro())
+            rows = int(self._warehouse.rows("count_base", sync=new.for_macro())[0][0])
+            self._state.update(
+                arguments.resolved.id,
+                {
+                    "base_table": new.tables.base,
+                    "log_table": new.tables.log,
+                    "base_rows": rows,
+                    "live_keys": rows,
+                },
+            )
+            for part in ("base", "log"):
+                self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part=part)
+        self._arguments = new
+
+    @property
+    def arguments(self) -> SyncArguments:
+        """The sync's arguments with the tables that are in force."""
+        return self._arguments
+
+    def _next_generation(self) -> SyncArguments:
+        tables = self._arguments.tables
+        generation = int(tables.base.rsplit("_", 1)[1]) + 1
+        return self._arguments.but(
+            tables=type(tables)(
+                base=f"{tables.base.rsplit('_', 1)[0]}_{generation}",
+                log=f"{tables.log.rsplit('_', 1)[0]}_{generation}",
+                changes=tables.changes,
+                diff=tables.diff,
+                previous=tables.previous,
+                temporary=tables.temporary,
+            )
+        )
+
+    def _count(self, macro: str) -> int:
+        return int(self._warehouse.rows(macro, sync=self._arguments.for_macro())[0][0])
+
+    def _check_written(self, written: int, expected: int) -> None:
+        if written == expected:
+            return
+        self._state.hold_lease(self._arguments.resolved.id, self._arguments.run)
+        if written >= 0:
+            raise LeaseLost(f"The warehouse confirmed {written} of {expected} rows; the run stops here.")
+
+
+def _listed(positions: Iterable[int]) -> str:
+    return ",".join(map(str, positions))

@@ -1,0 +1,213 @@
+"""The state schema: which syncs exist, who runs them, how their runs went. Keys and hashes live in `snapshot`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dbt_posthog_sync import __version__
+from dbt_posthog_sync.errors import LeaseLost, StateError, UnsafePlan
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.sync_run import SyncRun
+from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
+
+SCHEMA_VERSION = 1
+LEASE_SECONDS = 90
+_TABLES = (
+    "create_schema_version_table",
+    "create_syncs_table",
+    "create_leases_table",
+    "create_rejected_rows_table",
+    "create_sync_runs_table",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSync:
+    """What the warehouse remembers of a sync from its earlier runs; fields as in the table `syncs`."""
+
+    destination: str
+    key_type: str
+    fingerprint: str
+    hash_name: str
+    hash_canary: str
+    base_table: str
+    log_table: str
+    changes_table: str | None
+    base_rows: int
+    live_keys: int
+    model_rows: int | None
+    is_settled: bool
+    baseline_at: str | None
+    window_start: str | None
+    mapping: str
+    name: str
+    relation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What the program would store for a sync today: type of the key, hash function and its canary."""
+
+    key_type: str
+    hash_name: str
+    hash_canary: str
+
+
+class State:
+    """Reads and writes the shared tables of the state schema."""
+
+    def __init__(self, warehouse: Warehouse, schema: str) -> None:
+        self._warehouse = warehouse
+        self._schema = schema
+
+    def exists(self) -> bool:
+        """True when the state schema has been created by an earlier run."""
+        database = self._warehouse.evaluate("target_database")
+        return bool(
+            self._warehouse.evaluate(
+                "relation_exists", database=database, schema=self._schema, identifier="schema_version"
+            )
+        )
+
+    def ensure(self) -> None:
+        """Create what is missing of the state schema.
+
+        Raises:
+            StateError: a newer program has written it.
+        """
+        if not self.exists():
+            self._warehouse.evaluate("create_state_schema", schema=self._schema)
+            for macro in _TABLES:
+                self._warehouse.run(macro, schema=self._schema)
+            self._warehouse.run("record_schema_version", schema=self._schema, program=__version__)
+        self.check_version()
+
+    def check_version(self) -> None:
+        """Stop when the state was written by a newer program than this one."""
+        found = self._warehouse.rows("read_schema_version", schema=self._schema)[0][0]
+        if found is None or int(found) > SCHEMA_VERSION:
+            raise StateError(
+                Problem(
+                    f"the state schema `{self._schema}` has version {found}, this program writes {SCHEMA_VERSION}.",
+                    "Upgrade dbt-posthog-sync, or set another state_schema in posthog_sync.yml.",
+                )
+            )
+
+    def read(self, sync_id: str) -> StoredSync | None:
+        """What is remembered of a sync, or None before its first run."""
+        rows = self._warehouse.rows("read_sync", schema=self._schema, sync_id=sync_id)
+        return StoredSync(*rows[0]) if rows else None
+
+    def functions(self, arguments: SyncArguments) -> Functions:
+        """What would be stored for a sync today."""
+        row = self._warehouse.rows("current_functions", sync=arguments.for_macro())[0]
+        return Functions(*(str(value) for value in row))
+
+    def abandoned_names(self, arguments: SyncArguments, known: frozenset[str]) -> tuple[str, ...]:
+        """Names of syncs over the same relation that no annotation has any more: the sync may have been renamed."""
+        sync = arguments.resolved.sync
+        rows = self._warehouse.rows(
+            "read_syncs_of_relation",
+            schema=self._schema,
+            project=sync.project,
+            relation=sync.model.relation_name,
+            sync_id=arguments.resolved.id,
+        )
+        return tuple(str(name) for _, name in rows if str(name) not in known)
+
+    def register(self, arguments: SyncArguments) -> None:
+        """Write down a new sync with its empty snapshot, all of it or nothing."""
+        macro_sync = arguments.for_macro()
+        with self._warehouse.transaction():
+            self._warehouse.run("insert_sync", sync=macro_sync)
+            self._warehouse.run("create_base_table", sync=macro_sync)
+            self._warehouse.run("create_log_table", sync=macro_sync)
+
+    def update(self, sync_id: str, values: Mapping[str, Any]) -> None:
+        """Change columns of a sync's row."""
+        self._warehouse.run("update_sync", schema=self._schema, sync_id=sync_id, values=dict(values))
+
+    def take_lease(self, sync_id: str, run_id: str, owner: str, *, steal: bool = False) -> RunIdentity:
+        """Become the one run of a sync.
+
+        Raises:
+            UnsafePlan: another run holds the lease; the message says who.
+        """
+        self._warehouse.run("insert_lease", schema=self._schema, sync_id=sync_id)
+        self._warehouse.run(
+            "take_lease",
+            schema=self._schema,
+            sync_id=sync_id,
+            run_id=run_id,
+            owner=owner,
+            seconds=LEASE_SECONDS,
+            steal=steal,
+        )
+        epoch, holder_run, holder, _, taken_at, heartbeat_at = self._warehouse.rows(
+            "read_lease", schema=self._schema, sync_id=sync_id
+        )[0]
+        if holder_run != run_id:
+            raise UnsafePlan(
+                f"Another run of this sync is under way: {holder}, since {taken_at}, last heard of {heartbeat_at}. "
+                f"Wait for it to end; a dead one is forgotten after {LEASE_SECONDS} seconds."
+            )
+        return RunIdentity(run_id, int(epoch))
+
+    def hold_lease(self, sync_id: str, run: RunIdentity) -> None:
+        """Say that this run is alive. Inside a transaction it also keeps others from taking over until the commit.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        written = self._warehouse.run(
+            "beat_lease", schema=self._schema, sync_id=sync_id, run_id=run.run_id, epoch=run.epoch
+        )
+        if written == 0:
+            raise LeaseLost("Another run took over this sync; this one stops and confirms nothing more.")
+
+    def release_lease(self, sync_id: str, run: RunIdentity) -> None:
+        """Let the next run begin at once."""
+        self._warehouse.run("release_lease", schema=self._schema, sync_id=sync_id, run_id=run.run_id, epoch=run.epoch)
+
+    def begin_run(self, run: SyncRun) -> None:
+        """Record that a sync run has begun."""
+        values = {
+            "run_id": run.run_id,
+            "sync_id": run.sync_id,
+            "sync_name": run.sync_name,
+            "dbt_invocation_id": run.dbt_invocation_id,
+            "program_version": __version__,
+        }
+        self._warehouse.run("insert_sync_run", schema=self._schema, run=values)
+
+    def end_run(self, run: SyncRun) -> None:
+        """Record how a sync run ended."""
+        values = {
+            "run_id": run.run_id,
+            "sync_id": run.sync_id,
+            "status": run.status.value,
+            "message": run.message,
+            "counts": json.dumps(run.counts.as_dict()),
+            "delivered": run.counts.delivered,
+            "rejected": run.counts.rejected,
+            "requests": run.requests,
+            "bytes": run.bytes_sent,
+            "seconds": round(run.seconds, 3),
+        }
+        self._warehouse.run("end_sync_run", schema=self._schema, run=values)
+
+    def runs(self, most: int) -> list[tuple[Any, ...]]:
+        """The newest sync runs; columns as in the macro `read_sync_runs`."""
+        return self._warehouse.rows("read_sync_runs", schema=self._schema, most=most)
+
+    def syncs(self) -> list[tuple[Any, ...]]:
+        """Every sync the warehouse knows; columns as in the macro `read_all_syncs`."""
+        return self._warehouse.rows("read_all_syncs", schema=self._schema)
+
+    def rejected(self, sync_id: str | None = None) -> list[tuple[Any, ...]]:
+        """Open rejects by sync and reason; columns as in the macro `read_rejected`."""
+        return self._warehouse.rows("read_rejected", schema=self._schema, sync_id=sync_id)

@@ -1,0 +1,165 @@
+{# Postgres 14 and later. #}
+
+{% macro postgres__session_settings() %}
+  {{- return([
+    "set time zone 'UTC'", "set client_encoding to 'UTF8'", "set statement_timeout to 0",
+    "set idle_in_transaction_session_timeout to 0", "set datestyle to 'ISO, MDY'", "set intervalstyle to 'postgres'",
+    "set extra_float_digits to 1",
+  ]) -}}
+{% endmacro %}
+
+{% macro postgres__one_view_of_the_data() %}{{ return('set transaction isolation level repeatable read') }}{% endmacro %}
+
+{% macro postgres__clock() %}{{ return('clock_timestamp()') }}{% endmacro %}
+
+{% macro postgres__type_key(type) %}
+  {%- if type.family in ('text', 'enum') -%}{{- return('text') -}}
+  {%- elif type.family in ('integer', 'bigint') -%}{{- return('bigint') -}}
+  {%- elif type.family == 'decimal' -%}{{- return('numeric') -}}{%- endif -%}
+  {{- return(type.family) -}}
+{% endmacro %}
+
+{# Domains count as their base type, enums as `enum`, arrays as their element with brackets. #}
+{% macro postgres__describe_columns(relation) %}
+  select a.attname,
+    case when e.oid is not null and t.typcategory = 'A'
+      then case when e.typtype = 'e' then 'enum' else format_type(coalesce(nullif(e.typbasetype, 0), e.oid), null) end || '[]'
+      when t.typtype = 'e' then 'enum'
+      when t.typtype = 'c' then 'composite type ' || t.typname
+      else format_type(t.oid, case when t.oid = a.atttypid then a.atttypmod end) end,
+    coalesce(not l.collisdeterministic, false)
+  from pg_attribute a
+  join pg_type declared on declared.oid = a.atttypid
+  join pg_type t on t.oid = coalesce(nullif(declared.typbasetype, 0), declared.oid)
+  left join pg_type e on e.oid = t.typelem
+  left join pg_collation l on l.oid = a.attcollation
+  where a.attrelid = {{ dbt_posthog_sync.literal(relation) }}::regclass and a.attnum > 0 and not a.attisdropped
+  order by a.attnum
+{% endmacro %}
+
+{# --- hash --- #}
+
+{# Stable within a major version; the canary notices a change (PostgreSQL: src/backend/utils/adt/rowtypes.c). #}
+{% macro postgres__hash_name() %}{{ return('postgres hash_record_extended') }}{% endmacro %}
+{% macro postgres__hash_canary() %}hash_record_extended(row(1::bigint, 'canary'::text, 1.5::numeric, null::text), 0)::text{% endmacro %}
+
+{% macro postgres__row_hash(columns) %}
+  {%- if not columns -%}{{- return('cast(0 as bigint)') -}}{%- endif -%}
+  {%- set parts = [] -%}
+  {%- for column in columns -%}
+    {%- set expression = dbt_posthog_sync.model_column(column) -%}
+    {%- do parts.append('(' ~ expression ~ '::text collate "C")' if column.hash_as_text else expression) -%}
+  {%- endfor -%}
+  {{- return('hash_record_extended(row(' ~ (parts | join(', ')) ~ '), 0)') -}}
+{% endmacro %}
+
+{% macro postgres__text_hash(expression) %}{{ return('hashtextextended(' ~ expression ~ ', 0)') }}{% endmacro %}
+
+{# An append over an empty branch keeps the planner from moving the hash above the join, where it would carry whole rows,
+   and unlike other fences it keeps the plan parallel. #}
+{% macro postgres__pinned(sync, key, hash) %}
+  {{ dbt_posthog_sync.default__pinned(sync, key, hash) }}
+  union all
+  select sync_key, row_hash from {{ dbt_posthog_sync.sync_table(sync, 'log') }} where epoch < 0
+{% endmacro %}
+
+{% macro postgres__bucket(expression, buckets) %}{{ return('(hashtext(' ~ expression ~ ') & ' ~ (buckets - 1) ~ ')') }}{% endmacro %}
+
+{% macro postgres__uuid_of(seed) %}
+  {{- return("cast(overlay(overlay(md5(" ~ seed ~ ") placing '5' from 13) placing '8' from 17) as uuid)") -}}
+{% endmacro %}
+
+{% macro postgres__position_list(positions) %}
+  {{- return("unnest(cast('{" ~ positions ~ "}' as bigint[])) as p(position)") -}}
+{% endmacro %}
+
+{# --- streaming --- #}
+
+{% macro postgres__stream_method() %}{{ return('copy') }}{% endmacro %}
+
+{# JSON text holds no control characters, so these separators need no escaping and no unescaping. #}
+{% macro postgres__stream_statement(select) %}
+  copy ({{ select }}) to stdout with (format csv, delimiter E'\x1f', quote E'\x1e', null E'\x1d')
+{% endmacro %}
+
+{# --- JSON --- #}
+
+{% macro postgres__json_text(expression) %}{{ return('to_json(' ~ expression ~ ')::text') }}{% endmacro %}
+
+{% macro postgres__first_match(expression, pattern) %}
+  {{- return("nullif(substring(" ~ expression ~ " from " ~ dbt_posthog_sync.literal(pattern) ~ "), '')") -}}
+{% endmacro %}
+
+{# 15 significant digits survive a double, and a double's text in Postgres has at most 15 when cast to numeric. #}
+{% macro postgres__json_decimal(expression, type, time_zone) %}
+  {%- if type.digits and type.digits <= 15 -%}
+    {{- return("case when " ~ expression ~ " <> 'NaN' then " ~ expression ~ "::text end") -}}
+  {%- endif -%}
+  {{- return("case when " ~ expression ~ " in ('NaN', 'Infinity', '-Infinity') then null"
+    ~ " when " ~ expression ~ " = 0 then '0'"
+    ~ " when abs(" ~ expression ~ ") not between 1e-300 and 1e308 then '\"' || " ~ expression ~ "::text || '\"'"
+    ~ " when " ~ expression ~ "::float8::numeric = " ~ expression ~ " or (abs(" ~ expression ~ ") <= 9007199254740992 and "
+    ~ expression ~ " = trunc(" ~ expression ~ ")) then case when abs(" ~ expression ~ ") between 1e-15 and 1e18 then " ~ expression
+    ~ "::text else " ~ expression ~ "::float8::text end"
+    ~ " when " ~ expression ~ " is not null then '\"' || " ~ expression ~ "::text || '\"' end") -}}
+{% endmacro %}
+
+{% macro postgres__json_float(expression, type, time_zone) %}
+  {{- return("case when " ~ expression ~ " not in ('NaN', 'Infinity', '-Infinity') then " ~ expression ~ "::text end") -}}
+{% endmacro %}
+
+{% macro postgres__json_date(expression, type, time_zone) %}
+  {{- return("case when " ~ expression ~ " between '0001-01-01' and '9999-12-31' then '\"' || to_char(" ~ expression ~ ", 'YYYY-MM-DD') || '\"' end") -}}
+{% endmacro %}
+
+{% macro postgres__json_timestamp(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}
+    {%- set utc = expression -%}
+  {%- else -%}
+    {%- set utc = '(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')" -%}
+  {%- endif -%}
+  {{- return("case when " ~ utc ~ " >= '0001-01-01' and " ~ utc ~ " < '10000-01-01' then left(to_json(" ~ utc ~ ")::text, -1) || 'Z\"' end") -}}
+{% endmacro %}
+
+{% macro postgres__moment_text(expression) %}
+  {{- return("(to_json(" ~ expression ~ " at time zone 'UTC') #>> '{}' || 'Z')") -}}
+{% endmacro %}
+
+{% macro postgres__json_json(expression, type, time_zone) %}
+  {{- return(dbt_posthog_sync.postgres__safe_numbers('(' ~ expression ~ '::text)')) -}}
+{% endmacro %}
+
+{% macro postgres__json_json_text(expression, type, time_zone) %}
+  {%- set flat = "translate(" ~ expression ~ "::text, E'\\r\\n', '  ')" -%}
+  {{- return(dbt_posthog_sync.postgres__safe_numbers('(' ~ dbt_posthog_sync.postgres__safe_escapes(flat) ~ ')')) -}}
+{% endmacro %}
+
+{# Escapes are taken apart into a list: pairs of surrogates stay, halves and NUL become U+FFFD. #}
+{% macro postgres__safe_escapes(text) %}
+  {%- set token = "'(\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\\\u[0-9a-fA-F]{4}|\\\\[^u]|[^\\\\]+)'" -%}
+  {{- return("case when strpos(" ~ text ~ ", '\\u') > 0 then (select string_agg(case when token[1] ~ '^\\\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})$'"
+    ~ " then '\\ufffd' else token[1] end, '' order by place) from regexp_matches(" ~ text ~ ", " ~ token
+    ~ ", 'g') with ordinality as found(token, place)) else " ~ text ~ " end") -}}
+{% endmacro %}
+
+{# Numbers inside a document that a double cannot hold become strings. Only a document that has a long number, or an
+   exponent, is taken apart. #}
+{% macro postgres__safe_numbers(text) %}
+  {%- set token = "'(\"(?:[^\"\\\\]|\\\\.)*\"|-?[0-9][0-9.eE+-]*|[^\"0-9-]+|-)'" -%}
+  {%- set digits = "ltrim(regexp_replace(regexp_replace(token[1], '[eE].*$', ''), '[^0-9]', '', 'g'), '0')" -%}
+  {{- return("case when " ~ text ~ " ~ '[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}' then (select string_agg(case"
+    ~ " when token[1] !~ '^-?[0-9]' then token[1]"
+    ~ " when token[1] ~ '[eE]' then case when token[1] ~ '[eE][+]?0*[0-9]{1,2}$' or token[1] ~ '[eE]-' then token[1] else '\"' || token[1] || '\"' end"
+    ~ " when token[1] ~ '^-?[0-9]{1,16}$' and abs(token[1]::numeric) <= 9007199254740992 then token[1]"
+    ~ " when length(rtrim(" ~ digits ~ ", case when strpos(token[1], '.') > 0 then '0' else '' end)) <= 15 then token[1]"
+    ~ " else '\"' || token[1] || '\"' end, '' order by place)"
+    ~ " from regexp_matches(" ~ text ~ ", " ~ token ~ ", 'g') with ordinality as found(token, place)) else " ~ text ~ " end") -}}
+{% endmacro %}
+
+{# One-dimensional arrays go element by element; `to_json` keeps the shape of others. #}
+{% macro postgres__json_array(expression, type, time_zone) %}
+  {%- set element = dbt_posthog_sync.json_of('element', type.element, time_zone) -%}
+  {{- return("case when array_ndims(" ~ expression ~ ") > 1 then " ~ dbt_posthog_sync.postgres__safe_numbers("to_json(" ~ expression ~ ")::text")
+    ~ " when " ~ expression ~ " is not null then '[' || coalesce((select string_agg(coalesce(" ~ element
+    ~ ", 'null'), ',' order by place) from unnest(" ~ expression ~ ") with ordinality as elements(element, place)), '') || ']' end") -}}
+{% endmacro %}

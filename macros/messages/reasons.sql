@@ -1,0 +1,85 @@
+{# Why a row is not sent. One CASE expression per object, so that a batch is never poisoned by a row. #}
+
+{% macro reasons() %}
+  {{- return({
+    'null_key': 'the sync key is null',
+    'duplicate': 'the sync key occurs more than once in the model',
+    'no_distinct_id': 'the distinct_id is missing',
+    'illegal_distinct_id': 'the distinct_id is a word that PostHog does not accept as a person',
+    'long_distinct_id': 'the distinct_id is longer than 200 bytes',
+    'no_event': 'the event name is missing',
+    'long_event': 'the event name is longer than 200 bytes',
+    'no_timestamp': 'the timestamp is missing or outside the years 1 to 9999',
+    'future': 'the timestamp lies more than 23 hours in the future',
+    'no_group_key': 'the group key is missing',
+    'long_group_key': 'the group key is longer than 400 characters',
+    'large': 'the message is larger than 900 KiB',
+    'identity': 'the event name, distinct_id or day differ from what was delivered, and PostHog would keep both',
+  }) -}}
+{% endmacro %}
+
+{# Words that PostHog refuses as a person, or stores without one
+   (PostHog/posthog: rust/capture/src/v1/analytics/constants.rs; nodejs: person-merge-service.ts). #}
+{% macro illegal_distinct_ids() %}
+  {{- return(['0', '00000000-0000-0000-0000-000000000000', '[object object]', 'anonymous', 'anonymous-user', 'backend',
+    'distinct_id', 'distinctid', 'email', 'false', 'guest', 'id', 'nan', 'none', 'not_authenticated', 'null', 'system',
+    'true', 'undefined', 'user']) -}}
+{% endmacro %}
+
+{% macro reject_reason(sync) %}
+  case {{ dbt_posthog_sync.when(dbt_posthog_sync.key_expression(sync) ~ ' is null', 'null_key') }}
+    {% if sync.object == 'group' %}{{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.key)), required=true) }}
+    {% else %}{{ dbt_posthog_sync.distinct_id_reasons(sync) }}{% endif %}
+    {% if sync.event and sync.event.column %}{{ dbt_posthog_sync.event_reasons(sync) }}{% endif %}
+    {% if sync.timestamp %}{{ dbt_posthog_sync.timestamp_reasons(sync) }}{% endif %}
+    {% for group in sync.groups if group.column %}
+    {{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(group.column)), required=false) }}
+    {% endfor %}
+    {{ dbt_posthog_sync.size_reason(sync) }}
+    else null end
+{%- endmacro %}
+
+{% macro when(condition, reason) %}when {{ condition }} then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons()[reason]) }}{% endmacro %}
+
+{% macro distinct_id_reasons(sync) %}
+  {%- set text = dbt_posthog_sync.distinct_id_text(sync) -%}
+  {%- set bare = "lower(trim(both ' ''\"`' from " ~ text ~ "))" -%}
+  {{ dbt_posthog_sync.when(text ~ ' is null or ' ~ bare ~ " = ''", 'no_distinct_id') }}
+  when {{ bare }} in ({% for word in dbt_posthog_sync.illegal_distinct_ids() %}{{ dbt_posthog_sync.literal(word) }}{{ ', ' if not loop.last }}{% endfor %})
+    then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().illegal_distinct_id) }}
+  {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length(text) ~ ' > 200', 'long_distinct_id') }}
+{%- endmacro %}
+
+{% macro event_reasons(sync) %}
+  {%- set text = dbt_posthog_sync.event_name(sync) -%}
+  {{ dbt_posthog_sync.when(text ~ ' is null or trim(' ~ text ~ ") = ''", 'no_event') }}
+  {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length(text) ~ ' > 200', 'long_event') }}
+{%- endmacro %}
+
+{% macro timestamp_reasons(sync) %}
+  {%- set json = dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}
+  {%- set moment = dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}
+  {{ dbt_posthog_sync.when(json ~ ' is null', 'no_timestamp') }}
+  {{ dbt_posthog_sync.when(moment ~ " > current_timestamp + interval '23' hour", 'future') }}
+{%- endmacro %}
+
+{% macro group_key_reasons(text, required) %}
+  {% if required %}{{ dbt_posthog_sync.when('trim(' ~ text ~ ") = ''", 'no_group_key') }}{% endif %}
+  {{ dbt_posthog_sync.when('length(' ~ text ~ ') > 400', 'long_group_key') }}
+{%- endmacro %}
+
+{# A cheap bound first: only a row with much text has its message built to be measured. JSON escapes grow a character to
+   six bytes at most. The limit is posthog-python's own (PostHog/posthog-python: posthog/consumer.py). #}
+{% macro size_reason(sync) %}
+  {%- set wide = sync.hashed_columns | selectattr('is_wide') | list -%}
+  {%- if wide -%}
+    when {% for column in wide -%}
+      coalesce({{ dbt_posthog_sync.byte_length(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(column))) }}, 0){{ ' + ' if not loop.last }}
+    {%- endfor %} > {{ (sync.max_message_bytes - 65536) // 12 }} then case
+      {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length('(' ~ dbt_posthog_sync.message_properties(sync) ~ ')') ~ ' > ' ~ (sync.max_message_bytes - 2048), 'large') }}
+      else null end
+  {%- endif -%}
+{%- endmacro %}
+
+{% macro byte_length(expression) %}{{ return(adapter.dispatch('byte_length', 'dbt_posthog_sync')(expression)) }}{% endmacro %}
+{% macro default__byte_length(expression) %}octet_length({{ expression }}){% endmacro %}

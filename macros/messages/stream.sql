@@ -1,0 +1,192 @@
+{# The stream: staged rows joined back to the model, as ready-made message parts. #}
+
+{# position, uuid, lane, historical, head, properties. A row whose key or hash moved since staging does not come. #}
+{% macro message_stream(sync, resume=false) %}
+  select c.position, {{ dbt_posthog_sync.message_uuid(sync) }} as uuid, {{ dbt_posthog_sync.lane(sync) }} as lane,
+    {{ dbt_posthog_sync.historical(sync) }} as historical,
+    {{ dbt_posthog_sync.message_head(sync) }} as head,
+    {{ dbt_posthog_sync.message_properties(sync) }} as properties
+  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+  join {{ sync.relation }} m on {{ dbt_posthog_sync.key_expression(sync) }} = c.sync_key
+    and {{ dbt_posthog_sync.row_hash(sync.hashed_columns) }} = c.row_hash
+  where c.reason is null
+  {%- if resume %}
+    and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g
+      where g.sync_key = c.sync_key and g.epoch = {{ sync.epoch }})
+    and not exists (select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
+      where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.first_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
+        and r.sync_key = {{ dbt_posthog_sync.as_text('c.sync_key') }})
+  {%- endif %}
+  {%- if sync.oldest_first %}
+  order by {{ dbt_posthog_sync.model_column(sync.timestamp) }}
+  {%- endif %}
+{%- endmacro %}
+
+{% macro samples(sync, most) %}
+  select * from ({{ dbt_posthog_sync.message_stream(sync) }}) s order by position limit {{ most }}
+{% endmacro %}
+
+{# --- identity of a message --- #}
+
+{# UUIDv5-shaped and deterministic: the same row makes the same uuid in every run. A person's or group's message also
+   contains what is sent and when it was staged, because a later state is another message. #}
+{% macro message_uuid(sync) %}
+  {%- set seed = dbt_posthog_sync.literal(sync.uuid_prefix) ~ ' || ' ~ dbt_posthog_sync.as_text('c.sync_key') -%}
+  {%- if sync.object in ('person', 'group') -%}
+    {%- set seed = seed ~ " || '|' || " ~ dbt_posthog_sync.as_text('c.row_hash') ~ " || '|' || " ~ dbt_posthog_sync.moment_text('c.staged_at') -%}
+  {%- endif -%}
+  {{- return(adapter.dispatch('uuid_of', 'dbt_posthog_sync')(seed)) -}}
+{% endmacro %}
+
+{# Messages of one person share a lane, and a lane keeps its order. #}
+{% macro lane(sync) %}
+  {%- set identity = dbt_posthog_sync.group_key_text(sync) if sync.object == 'group' else dbt_posthog_sync.distinct_id_text(sync) -%}
+  {{- return(dbt_posthog_sync.bucket(identity, sync.lanes)) -}}
+{% endmacro %}
+{% macro bucket(expression, buckets) %}{{ return(adapter.dispatch('bucket', 'dbt_posthog_sync')(expression, buckets)) }}{% endmacro %}
+
+{# Only events older than 48 hours are historical, and never a message that writes a person
+   (PostHog docs: Migrate to PostHog; PostHog/posthog issue 37000). #}
+{% macro historical(sync) %}
+  {%- if sync.object in ('event', 'page') -%}
+    case when {{ dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) }}
+      < current_timestamp - interval '48' hour then 1 else 0 end
+  {%- else -%}0{%- endif -%}
+{% endmacro %}
+
+{# --- text of the parts --- #}
+
+{% macro distinct_id_text(sync) %}{{ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.distinct_id)) }}{% endmacro %}
+{% macro group_key_text(sync) %}{{ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.key)) }}{% endmacro %}
+{% macro event_name(sync) %}
+  {%- if sync.event.column -%}{{ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.event.column)) }}
+  {%- else -%}{{ dbt_posthog_sync.literal(sync.event.text) }}{%- endif -%}
+{% endmacro %}
+
+{# `"name":` as a literal; names are JSON-encoded once, in Python. #}
+{% macro member(json_name, prefix=',') %}{{ return(dbt_posthog_sync.literal(prefix ~ json_name ~ ':')) }}{% endmacro %}
+
+{% macro message_head(sync) %}
+  {%- if sync.object == 'group' -%}
+    {%- set person = "'\"dbt-posthog-sync:group:' || " ~ dbt_posthog_sync.as_text(dbt_posthog_sync.bucket(dbt_posthog_sync.group_key_text(sync), 16)) ~ " || '\"'" -%}
+  {%- else -%}
+    {%- set person = dbt_posthog_sync.json_text(dbt_posthog_sync.distinct_id_text(sync)) -%}
+  {%- endif -%}
+  {%- if sync.event and sync.event.column -%}
+    {%- set event = dbt_posthog_sync.literal('"event":') ~ ' || ' ~ dbt_posthog_sync.json_text(dbt_posthog_sync.event_name(sync)) -%}
+  {%- else -%}
+    {%- set event = dbt_posthog_sync.literal('"event":' ~ sync.event.json) -%}
+  {%- endif -%}
+  {{ event }} || {{ dbt_posthog_sync.member('"distinct_id"') }} || {{ person }}
+    || {{ dbt_posthog_sync.member('"timestamp"') }} || {{ dbt_posthog_sync.message_timestamp(sync) }}
+  {%- for item in sync.properties if item.envelope %}
+    || coalesce({{ dbt_posthog_sync.member(item.envelope) }} || {{ dbt_posthog_sync.value(sync, item) }}, '')
+  {%- endfor %}
+{%- endmacro %}
+
+{% macro message_timestamp(sync) %}
+  {%- if sync.timestamp -%}
+    {{- dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -}}
+  {%- else -%}
+    '"' || {{ dbt_posthog_sync.moment_text('c.staged_at') }} || '"'
+  {%- endif -%}
+{% endmacro %}
+
+{# The JSON value of a mapping: a column's expression (null where the row has none) or a constant's literal. #}
+{% macro value(sync, item) %}
+  {%- if item.column -%}
+    {{- return(dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(item.column), item.column.type, sync.time_zone)) -}}
+  {%- endif -%}
+  {{- return(dbt_posthog_sync.literal(item.json)) -}}
+{% endmacro %}
+
+{# Members of `properties`, each with a leading comma. #}
+{% macro message_properties(sync) %}
+  {%- if sync.object == 'person' -%}{{- return(dbt_posthog_sync.person_properties(sync)) -}}
+  {%- elif sync.object == 'group' -%}{{- return(dbt_posthog_sync.group_properties(sync)) -}}{%- endif -%}
+  {{- return(dbt_posthog_sync.event_properties(sync)) -}}
+{% endmacro %}
+
+{% macro event_properties(sync) %}
+  {%- set parts = [] -%}
+  {%- for item in sync.properties -%}
+    {%- if item.envelope -%}
+      {%- do parts.append("coalesce(" ~ dbt_posthog_sync.member(item.name) ~ " || " ~ dbt_posthog_sync.value(sync, item) ~ ", '')") -%}
+    {%- elif item.column -%}
+      {%- do parts.append(dbt_posthog_sync.member(item.name) ~ " || coalesce(" ~ dbt_posthog_sync.value(sync, item) ~ ", 'null')") -%}
+    {%- else -%}
+      {%- do parts.append(dbt_posthog_sync.literal(',' ~ item.name ~ ':' ~ item.json)) -%}
+    {%- endif -%}
+  {%- endfor -%}
+  {%- if sync.derives_host -%}{%- do parts.append(dbt_posthog_sync.derived('"$host"', dbt_posthog_sync.url_host(sync))) -%}{%- endif -%}
+  {%- if sync.derives_pathname -%}{%- do parts.append(dbt_posthog_sync.derived('"$pathname"', dbt_posthog_sync.url_pathname(sync))) -%}{%- endif -%}
+  {%- if sync.groups -%}{%- do parts.append(dbt_posthog_sync.event_groups(sync)) -%}{%- endif -%}
+  {{- return(parts | join(' || ') if parts else "''") -}}
+{% endmacro %}
+
+{% macro derived(json_name, expression) %}
+  {{- return("coalesce(" ~ dbt_posthog_sync.member(json_name) ~ " || " ~ dbt_posthog_sync.json_text(expression) ~ ", '')") -}}
+{% endmacro %}
+
+{% macro url_text(sync) %}{{ return(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.url))) }}{% endmacro %}
+{% macro url_host(sync) %}
+  {{- return(adapter.dispatch('first_match', 'dbt_posthog_sync')(dbt_posthog_sync.url_text(sync), '^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]+)')) -}}
+{% endmacro %}
+{% macro url_pathname(sync) %}
+  {%- set path = adapter.dispatch('first_match', 'dbt_posthog_sync')(dbt_posthog_sync.url_text(sync), '^(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+)?([^?#]*)') -%}
+  {{- return("case when " ~ dbt_posthog_sync.url_text(sync) ~ " is not null then coalesce(" ~ path ~ ", '/') end") -}}
+{% endmacro %}
+
+{# `$groups`, without the types whose key is null. #}
+{% macro event_groups(sync) %}
+  {%- set parts = [] -%}
+  {%- for group in sync.groups -%}
+    {%- if group.column -%}
+      {%- set text = dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(group.column)) -%}
+      {%- do parts.append("coalesce(" ~ dbt_posthog_sync.member(group.name) ~ " || " ~ dbt_posthog_sync.json_text("nullif(" ~ text ~ ", '')") ~ ", '')") -%}
+    {%- else -%}
+      {%- do parts.append(dbt_posthog_sync.literal(',' ~ group.name ~ ':' ~ group.json)) -%}
+    {%- endif -%}
+  {%- endfor -%}
+  {{- return("coalesce(',\"$groups\":{' || nullif(substr(" ~ (parts | join(' || ')) ~ ", 2), '') || '}', '')") -}}
+{% endmacro %}
+
+{# `$set`, `$set_once` and `$unset`, never `$identify`: that would mark the person as identified for good. #}
+{% macro person_properties(sync) %}
+  {%- set set_parts, once_parts, unset_parts = [], [], [] -%}
+  {%- for item in sync.properties -%}
+    {%- if not item.column -%}
+      {%- set part = dbt_posthog_sync.literal(',' ~ item.name ~ ':' ~ item.json) -%}
+    {%- elif item.operation == 'set' and sync.nulls == 'send' -%}
+      {%- set part = dbt_posthog_sync.member(item.name) ~ " || coalesce(" ~ dbt_posthog_sync.value(sync, item) ~ ", 'null')" -%}
+    {%- else -%}
+      {%- set part = "coalesce(" ~ dbt_posthog_sync.member(item.name) ~ " || " ~ dbt_posthog_sync.value(sync, item) ~ ", '')" -%}
+    {%- endif -%}
+    {%- if item.operation == 'set_once' -%}{%- do once_parts.append(part) -%}{%- else -%}{%- do set_parts.append(part) -%}{%- endif -%}
+    {%- if item.column and item.operation == 'set' and sync.nulls == 'unset' -%}
+      {%- do unset_parts.append("case when " ~ dbt_posthog_sync.value(sync, item) ~ " is null then " ~ dbt_posthog_sync.literal(',' ~ item.name) ~ " else '' end") -%}
+    {%- endif -%}
+  {%- endfor -%}
+  {%- set parts = [dbt_posthog_sync.enclosed(',"$set":{', set_parts, '}', always=true)] -%}
+  {%- if once_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$set_once":{', once_parts, '}')) -%}{%- endif -%}
+  {%- if unset_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$unset":[', unset_parts, ']')) -%}{%- endif -%}
+  {{- return(parts | join(' || ')) -}}
+{% endmacro %}
+
+{% macro group_properties(sync) %}
+  {%- set parts = [] -%}
+  {%- for item in sync.properties -%}
+    {%- do parts.append(dbt_posthog_sync.member(item.name) ~ " || coalesce(" ~ dbt_posthog_sync.value(sync, item) ~ ", 'null')") -%}
+  {%- endfor -%}
+  {{- return(dbt_posthog_sync.literal(',"$group_type":' ~ sync.group_type ~ ',"$group_key":') ~ " || "
+    ~ dbt_posthog_sync.json_text(dbt_posthog_sync.group_key_text(sync)) ~ " || "
+    ~ dbt_posthog_sync.enclosed(',"$group_set":{', parts, '}', always=true)) -}}
+{% endmacro %}
+
+{# Members joined between brackets; left out when there are none, unless `always`. #}
+{% macro enclosed(opening, parts, closing, always=false) %}
+  {%- if not parts -%}{{- return(dbt_posthog_sync.literal(opening ~ closing if always else '')) -}}{%- endif -%}
+  {%- set inner = "substr(" ~ (parts | join(' || ')) ~ ", 2)" -%}
+  {%- if always -%}{{- return(dbt_posthog_sync.literal(opening) ~ " || " ~ inner ~ " || " ~ dbt_posthog_sync.literal(closing)) -}}{%- endif -%}
+  {{- return("coalesce(" ~ dbt_posthog_sync.literal(opening) ~ " || nullif(" ~ inner ~ ", '') || " ~ dbt_posthog_sync.literal(closing) ~ ", '')") -}}
+{% endmacro %}

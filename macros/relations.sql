@@ -1,0 +1,76 @@
+{# Names of our tables, and small pieces every statement needs. #}
+
+{# A table of the state schema, quoted as the warehouse wants it. #}
+{% macro state_table(schema, name) %}
+  {{- return(api.Relation.create(database=dbt_posthog_sync.target_database(), schema=schema, identifier=name)) -}}
+{% endmacro %}
+
+{# One of a sync's own tables; `part` is base, log, changes, diff, previous. #}
+{% macro sync_table(sync, part) %}
+  {%- if sync.tables[part].temporary -%}
+    {{- return(adapter.quote(sync.tables[part].name)) -}}
+  {%- endif -%}
+  {{- return(dbt_posthog_sync.state_table(sync.schema, sync.tables[part].name)) -}}
+{% endmacro %}
+
+{# `create table` or `create temporary table` for one of a sync's tables. #}
+{% macro create_sync_table(sync, part) %}
+  {%- set kind = 'temporary table' if sync.tables[part].temporary else 'table' -%}
+  create {{ kind }} {{ dbt_posthog_sync.sync_table(sync, part) }}
+{%- endmacro %}
+
+{# A column of the model, quoted as the warehouse has it. #}
+{% macro model_column(column, alias='m') %}{{ alias }}.{{ adapter.quote(column.name) }}{% endmacro %}
+
+{# A text literal: the only way a value of the user's reaches SQL. #}
+{% macro literal(text) %}{{ return(adapter.dispatch('literal', 'dbt_posthog_sync')(text)) }}{% endmacro %}
+{% macro default__literal(text) %}{{ return("'" ~ (text | string | replace("'", "''")) ~ "'") }}{% endmacro %}
+
+{# A number, a text or null as a literal. #}
+{% macro optional_literal(value) %}
+  {%- if value is none -%}{{- return('null') -}}
+  {%- elif value is number -%}{{- return(value | string) -}}
+  {%- endif -%}
+  {{- return(dbt_posthog_sync.literal(value)) -}}
+{% endmacro %}
+
+{# Types of our own columns. #}
+{% macro type_text() %}{{ return(adapter.dispatch('type_text', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__type_text() %}{{ return('text') }}{% endmacro %}
+{% macro type_hash() %}{{ return(adapter.dispatch('type_hash', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__type_hash() %}{{ return('bigint') }}{% endmacro %}
+{% macro type_moment() %}{{ return(adapter.dispatch('type_moment', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__type_moment() %}{{ return('timestamp with time zone') }}{% endmacro %}
+
+{# The type that holds a sync key in our tables: wide enough that widening the model's column changes nothing. #}
+{% macro type_key(type) %}{{ return(adapter.dispatch('type_key', 'dbt_posthog_sync')(type)) }}{% endmacro %}
+
+{# Any value as its canonical text. #}
+{% macro as_text(expression) %}cast({{ expression }} as {{ dbt_posthog_sync.type_text() }}){% endmacro %}
+
+{# True when the relation of a model exists. #}
+{% macro relation_exists(database, schema, identifier) %}
+  {{- return(adapter.get_relation(database=database, schema=schema, identifier=identifier) is not none) -}}
+{% endmacro %}
+
+{# One row a column: name, type as text, whether the row hash must read it as text. #}
+{% macro describe_columns(relation) %}{{ return(adapter.dispatch('describe_columns', 'dbt_posthog_sync')(relation)) }}{% endmacro %}
+
+{# Statements that make a new connection predictable: UTC, UTF-8, no statement timeout. #}
+{% macro session_settings() %}{{ return(adapter.dispatch('session_settings', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__session_settings() %}{{ return([]) }}{% endmacro %}
+
+{# First statement of a transaction whose statements must all see one state of the warehouse; empty when any transaction does. #}
+{% macro one_view_of_the_data() %}{{ return(adapter.dispatch('one_view_of_the_data', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__one_view_of_the_data() %}{{ return('') }}{% endmacro %}
+
+{# How rows leave this warehouse: `copy` (COPY to a file object) or `rows` (fetchmany). #}
+{% macro stream_method() %}{{ return(adapter.dispatch('stream_method', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__stream_method() %}{{ return('rows') }}{% endmacro %}
+
+{# A select made ready for the stream method. #}
+{% macro stream_statement(select) %}{{ return(adapter.dispatch('stream_statement', 'dbt_posthog_sync')(select)) }}{% endmacro %}
+{% macro default__stream_statement(select) %}{{ return(select) }}{% endmacro %}
+
+{# The database of the connected target. #}
+{% macro target_database() %}{{ return(target.database if target.database is defined else none) }}{% endmacro %}

@@ -1,0 +1,83 @@
+{# The snapshot: what PostHog has accepted, as a base table and a log that is only appended to. #}
+
+{# Origins of a log row. A removed row is a tombstone: its key is no longer in the model. #}
+{% macro origin(name) %}{{ return({'delivered': 0, 'baseline': 1, 'removed': 2}[name]) }}{% endmacro %}
+
+{% macro create_base_table(sync) %}
+  create table {{ dbt_posthog_sync.sync_table(sync, 'base') }} (
+    sync_key {{ dbt_posthog_sync.type_key(sync.key.type) }}, row_hash {{ dbt_posthog_sync.type_hash() }},
+    identity_hash {{ dbt_posthog_sync.type_hash() }}, row_moment {{ dbt_posthog_sync.type_moment() }})
+{% endmacro %}
+
+{% macro create_log_table(sync, part='log') %}
+  create table {{ dbt_posthog_sync.sync_table(sync, part) }} (
+    sync_key {{ dbt_posthog_sync.type_key(sync.key.type) }}, row_hash {{ dbt_posthog_sync.type_hash() }},
+    identity_hash {{ dbt_posthog_sync.type_hash() }}, row_moment {{ dbt_posthog_sync.type_moment() }},
+    epoch bigint, origin smallint)
+{% endmacro %}
+
+{# The last word of the log about each key. #}
+{% macro latest_log(sync) %}
+  (select sync_key, row_hash, identity_hash, row_moment, origin from (
+     select g.*, row_number() over (partition by sync_key order by epoch desc, origin) as rank_of_key
+     from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g) ranked
+   where rank_of_key = 1)
+{%- endmacro %}
+
+{# Every key that PostHog has, with its hash: base and log read as one. #}
+{% macro snapshot(sync) %}
+  (select b.sync_key, b.row_hash, b.identity_hash, b.row_moment
+   from {{ dbt_posthog_sync.sync_table(sync, 'base') }} b
+   where not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g where g.sync_key = b.sync_key)
+   union all
+   select sync_key, row_hash, identity_hash, row_moment from {{ dbt_posthog_sync.latest_log(sync) }} latest
+   where origin <> {{ dbt_posthog_sync.origin('removed') }})
+{%- endmacro %}
+
+{% macro count_snapshot(sync) %}select count(*) from {{ dbt_posthog_sync.snapshot(sync) }} s{% endmacro %}
+
+{% macro count_log(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'log') }}{% endmacro %}
+
+{# Keys that PostHog has and the model has no more. #}
+{% macro removed_keys(sync) %}
+  select s.sync_key, s.row_hash, s.identity_hash, s.row_moment from {{ dbt_posthog_sync.snapshot(sync) }} s
+  where not exists (select 1 from {{ sync.relation }} m where {{ dbt_posthog_sync.key_expression(sync) }} = s.sync_key)
+{%- endmacro %}
+
+{% macro count_removed(sync) %}select count(*) from ({{ dbt_posthog_sync.removed_keys(sync) }}) r{% endmacro %}
+
+{% macro record_removed(sync) %}
+  insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
+  select sync_key, row_hash, identity_hash, row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('removed') }}
+  from ({{ dbt_posthog_sync.removed_keys(sync) }}) r where {{ dbt_posthog_sync.lease_is_held(sync) }}
+{% endmacro %}
+
+{# Confirm: exactly the rows at these positions, and only while the lease is ours. #}
+{% macro confirm(sync, positions) %}
+  insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
+  select c.sync_key, c.row_hash, c.identity_hash, c.row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('delivered') }}
+  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+  join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
+  where {{ dbt_posthog_sync.lease_is_held(sync) }}
+{% endmacro %}
+
+{# Positions as a relation `p(position)`; they arrive as one comma-separated text. #}
+{% macro position_list(positions) %}{{ return(adapter.dispatch('position_list', 'dbt_posthog_sync')(positions)) }}{% endmacro %}
+
+{# Take every good staged row as known: nothing is sent for it. #}
+{% macro confirm_baseline(sync) %}
+  insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
+  select c.sync_key, c.row_hash, c.identity_hash, c.row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('baseline') }}
+  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+  where c.reason is null and {{ dbt_posthog_sync.lease_is_held(sync) }}
+{% endmacro %}
+
+{# Fold base and log into a new base. The caller holds the lease's row and drops the old two in the same transaction. #}
+{% macro fold(sync) %}
+  create table {{ dbt_posthog_sync.sync_table(sync, 'new_base') }} as
+  select s.sync_key, s.row_hash, s.identity_hash, s.row_moment from {{ dbt_posthog_sync.snapshot(sync) }} s
+{% endmacro %}
+
+{% macro count_base(sync, part='base') %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, part) }}{% endmacro %}
+
+{% macro drop_sync_table(sync, part) %}drop table if exists {{ dbt_posthog_sync.sync_table(sync, part) }}{% endmacro %}

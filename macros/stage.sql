@@ -1,0 +1,241 @@
+{# Staging: which rows changed, and which of them may be sent. Keys and hashes only; messages are built while they stream. #}
+
+{# The sync key of a model row, in the type of our tables. #}
+{% macro key_expression(sync) %}
+  {%- if sync.key_is_composed -%}
+    {{- dbt_posthog_sync.composed_key(sync) -}}
+  {%- else -%}
+    cast({{ dbt_posthog_sync.model_column(sync.key) }} as {{ dbt_posthog_sync.type_key(sync.key.type) }})
+  {%- endif -%}
+{% endmacro %}
+
+{# A page keyed by its visitor is the same row by visitor, time and address. Null only where the visitor is. #}
+{% macro composed_key(sync) %}
+  {%- set parts = [dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.distinct_id)),
+                   "coalesce(" ~ dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) ~ ", '')",
+                   "coalesce(" ~ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.url)) ~ ", '')"] -%}
+  md5({{ parts | join(" || '|' || ") }})
+{%- endmacro %}
+
+{# Fingerprint of the mapped columns of a row. #}
+{% macro row_hash(columns) %}{{ return(adapter.dispatch('row_hash', 'dbt_posthog_sync')(columns)) }}{% endmacro %}
+
+{# Name of the hash function, and the hash of a fixed row: an engine that changes its function is noticed. #}
+{% macro hash_name() %}{{ return(adapter.dispatch('hash_name', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro hash_canary() %}{{ return(adapter.dispatch('hash_canary', 'dbt_posthog_sync')()) }}{% endmacro %}
+
+{# What PostHog needs to be the same when an event is sent again: name, person, UTC day. #}
+{% macro identity_hash(sync) %}
+  {%- if sync.keeps_identity -%}
+    {{- return(dbt_posthog_sync.text_hash(
+      dbt_posthog_sync.event_name(sync) ~ " || '|' || " ~ dbt_posthog_sync.distinct_id_text(sync) ~ " || '|' || substr("
+      ~ dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) ~ ", 2, 10)")) -}}
+  {%- endif -%}
+  {{- return('cast(null as ' ~ dbt_posthog_sync.type_hash() ~ ')') -}}
+{% endmacro %}
+{% macro text_hash(expression) %}{{ return(adapter.dispatch('text_hash', 'dbt_posthog_sync')(expression)) }}{% endmacro %}
+
+{# The row's own moment, kept with the snapshot where the annotation names one for a person or group. #}
+{% macro row_moment(sync) %}
+  {%- if sync.keeps_moment -%}
+    {{- return(dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone)) -}}
+  {%- endif -%}
+  {{- return('cast(null as ' ~ dbt_posthog_sync.type_moment() ~ ')') -}}
+{% endmacro %}
+
+{# Rows of the model that this run looks at: all, or those in the cursor's window and those without a cursor value. #}
+{% macro window_condition(sync) %}
+  {%- if sync.window_start -%}
+    {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
+    ({{ cursor }} >= {{ dbt_posthog_sync.cursor_literal(sync) }} or {{ cursor }} is null)
+  {%- else -%}
+    1 = 1
+  {%- endif -%}
+{% endmacro %}
+{% macro cursor_literal(sync) %}cast({{ dbt_posthog_sync.literal(sync.window_start) }} as {{ sync.cursor.type.text }}){% endmacro %}
+
+{% macro count_model(sync) %}select count(*) from {{ sync.relation }} m{% endmacro %}
+
+{# Kinds of a row in the diff. #}
+{% macro kind(name) %}{{ return({'unchanged': 0, 'added': 1, 'changed': 2}[name]) }}{% endmacro %}
+
+{# The diff: model LEFT JOIN snapshot on the sync key. Unchanged rows collapse into one counted row, so that a run
+   with nothing to do is one scan and its result is exact. The hash is computed at the scan (see `pinned`). #}
+{% macro diff(sync) %}
+  {%- set hash = dbt_posthog_sync.row_hash(sync.hashed_columns) if not sync.compares_keys_only
+      else 'cast(null as ' ~ dbt_posthog_sync.type_hash() ~ ')' -%}
+  {%- set kind = dbt_posthog_sync.kind -%}
+  {{ dbt_posthog_sync.create_sync_table(sync, 'diff') }} as
+  select kind, sync_key, count(*) as row_count
+  from (
+    select kind, case when kind = {{ kind('unchanged') }} then null else sync_key end as sync_key
+    from (
+      select m.sync_key, case
+          when g.sync_key is not null and g.origin = {{ dbt_posthog_sync.origin('removed') }} then {{ kind('added') }}
+          when g.sync_key is null and b.sync_key is null then {{ kind('added') }}
+          {%- if not sync.compares_keys_only %}
+          when case when g.sync_key is not null then g.row_hash else b.row_hash end <> m.row_hash then {{ kind('changed') }}
+          {%- endif %}
+          else {{ kind('unchanged') }} end as kind
+      from ({{ dbt_posthog_sync.pinned(sync, dbt_posthog_sync.key_expression(sync), hash) }}) m
+      left join {{ dbt_posthog_sync.sync_table(sync, 'base') }} b on b.sync_key = m.sync_key
+      left join {{ dbt_posthog_sync.latest_log(sync) }} g on g.sync_key = m.sync_key
+    ) compared
+  ) counted
+  group by kind, sync_key
+{% endmacro %}
+
+{# Keys and hashes of the model, computed where the table is scanned and not above the join. #}
+{% macro pinned(sync, key, hash) %}{{ return(adapter.dispatch('pinned', 'dbt_posthog_sync')(sync, key, hash)) }}{% endmacro %}
+{% macro default__pinned(sync, key, hash) %}
+  select {{ key }} as sync_key, {{ hash }} as row_hash from {{ sync.relation }} m where {{ dbt_posthog_sync.window_condition(sync) }}
+{% endmacro %}
+
+{% macro summarise_diff(sync) %}
+  select kind, sum(row_count), sum(case when sync_key is null then row_count else 0 end)
+  from {{ dbt_posthog_sync.sync_table(sync, 'diff') }} group by kind
+{% endmacro %}
+
+{# The staged rows of this run: every model row whose key is new or changed, numbered, with the reason that keeps it
+   from being sent. A first run reads the model once, without a diff. #}
+{% macro stage(sync) %}
+  {{ dbt_posthog_sync.create_sync_table(sync, 'changes') }} as
+  select row_number() over () as position, c.* from (
+    select picked.sync_key, picked.row_hash, picked.identity_hash, picked.row_moment, picked.kind,
+      {% if sync.copies_staging_time -%}
+      coalesce(previous.staged_at, {{ dbt_posthog_sync.staging_time() }})
+      {%- else -%}{{ dbt_posthog_sync.staging_time() }}{%- endif %} as staged_at,
+      picked.reason
+    from (
+      {{ dbt_posthog_sync.picked_rows(sync) }}
+    ) picked
+    {%- if sync.copies_staging_time %}
+    left join (select sync_key, row_hash, min(staged_at) as staged_at
+               from {{ dbt_posthog_sync.sync_table(sync, 'previous') }} group by sync_key, row_hash) previous
+      on previous.sync_key = picked.sync_key and previous.row_hash = picked.row_hash
+    {%- endif %}
+  ) c
+{% endmacro %}
+
+{# The moment of staging, cut to microseconds so that its text is the same everywhere. #}
+{% macro staging_time() %}cast({{ dbt_posthog_sync.staging_clock() }} as {{ dbt_posthog_sync.type_moment() }}){% endmacro %}
+{% macro staging_clock() %}current_timestamp{% endmacro %}
+
+{% macro picked_rows(sync) %}
+  {%- set key = dbt_posthog_sync.key_expression(sync) -%}
+  {%- set kind = dbt_posthog_sync.kind -%}
+  {%- set body -%}
+    {{ dbt_posthog_sync.row_hash(sync.hashed_columns) }} as row_hash,
+    {{ dbt_posthog_sync.identity_hash(sync) }} as identity_hash, {{ dbt_posthog_sync.row_moment(sync) }} as row_moment
+  {%- endset -%}
+  {%- if sync.is_first -%}
+    select {{ key }} as sync_key, {{ body }}, {{ kind('added') }} as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
+    from {{ sync.relation }} m where {{ dbt_posthog_sync.window_condition(sync) }}
+  {%- else -%}
+    select {{ key }} as sync_key, {{ body }}, d.kind as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
+    from {{ sync.relation }} m
+    join (select sync_key, max(kind) as kind from {{ dbt_posthog_sync.sync_table(sync, 'diff') }}
+          where sync_key is not null group by sync_key) d
+      on d.sync_key = {{ key }}
+    {%- if sync.has_null_keys %}
+    union all
+    select {{ key }} as sync_key, {{ body }}, {{ kind('added') }} as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
+    from {{ sync.relation }} m where {{ key }} is null
+    {%- endif %}
+  {%- endif -%}
+{% endmacro %}
+
+{# Every row of a key that the model has more than once is rejected: which of them is meant, nobody can say. #}
+{% macro reject_duplicates(sync) %}
+  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().duplicate) }}
+  where sync_key in (select sync_key from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}
+                     where sync_key is not null group by sync_key having count(*) > 1)
+{% endmacro %}
+
+{# An event that was delivered with another name, person or day cannot be replaced: PostHog would keep both. #}
+{% macro reject_moved_identities(sync) %}
+  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().identity) }}
+  where c.reason is null and exists (select 1 from {{ dbt_posthog_sync.snapshot(sync) }} s
+    where s.sync_key = c.sync_key and s.identity_hash <> c.identity_hash)
+{% endmacro %}
+
+{# A row that PostHog refused and that has not changed since keeps its reason and is not sent again. #}
+{% macro reject_refused_before(sync) %}
+  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = r.reason
+  from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
+  where c.reason is null
+    and r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null and r.try_again = 'on change'
+    and r.sync_key = {{ dbt_posthog_sync.as_text('c.sync_key') }} and r.row_hash = c.row_hash
+{% endmacro %}
+
+{% macro summarise_changes(sync) %}
+  select kind, reason, count(*), min({{ dbt_posthog_sync.as_text('sync_key') }})
+  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} group by kind, reason order by kind, reason
+{% endmacro %}
+
+{% macro count_changes(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}{% endmacro %}
+
+{# --- rejected rows --- #}
+
+{# Rows rejected at staging: new ones are written, known ones are seen again. #}
+{% macro insert_rejected(sync) %}
+  insert into {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
+    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id)
+  select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, c.key_text, c.row_hash, c.reason,
+    case when c.reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().future) }} then 'every run' else 'on change' end,
+    {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
+    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}
+  from (select distinct {{ dbt_posthog_sync.as_text('sync_key') }} as key_text, row_hash, reason
+        from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} where reason is not null) c
+  where {{ dbt_posthog_sync.lease_is_held(sync) }} and not exists (
+    select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
+    where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null
+      and r.row_hash = c.row_hash and (r.sync_key = c.key_text or (r.sync_key is null and c.key_text is null))
+      and r.reason = c.reason)
+{% endmacro %}
+
+{% macro see_rejected_again(sync) %}
+  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set
+    last_seen_at = {{ dbt_posthog_sync.clock() }}, last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
+  where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null and exists (
+    select 1 from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+    where c.reason is not null and c.row_hash = r.row_hash and c.reason = r.reason
+      and ({{ dbt_posthog_sync.as_text('c.sync_key') }} = r.sync_key
+           or (c.sync_key is null and r.sync_key is null)))
+{% endmacro %}
+
+{# Rows that the destination refused, with its words; one statement a reason. #}
+{% macro insert_refused(sync, positions, reason) %}
+  insert into {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
+    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id)
+  select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, {{ dbt_posthog_sync.as_text('c.sync_key') }},
+    c.row_hash, {{ dbt_posthog_sync.literal(reason) }}, 'on change', {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
+    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}
+  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+  join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
+  where {{ dbt_posthog_sync.lease_is_held(sync) }}
+{% endmacro %}
+
+{# A reject that this run did not meet again is resolved: the row was mended, delivered or removed. #}
+{% macro resolve_rejected(sync) %}
+  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} set resolved_at = {{ dbt_posthog_sync.clock() }}
+  where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null
+    and last_run_id <> {{ dbt_posthog_sync.literal(sync.run_id) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+{% endmacro %}
+
+{% macro read_rejected(schema, sync_id=none) %}
+  select sync_name, reason, count(*), min(sync_key), {{ dbt_posthog_sync.as_text('min(first_seen_at)') }},
+    {{ dbt_posthog_sync.as_text('max(last_seen_at)') }}
+  from {{ dbt_posthog_sync.state_table(schema, 'rejected_rows') }} where resolved_at is null
+  {%- if sync_id %} and sync_id = {{ dbt_posthog_sync.literal(sync_id) }}{% endif %}
+  group by sync_name, reason order by sync_name, reason
+{% endmacro %}
+
+{# An empty table of staged rows, for a run with nothing to do. #}
+{% macro stage_nothing(sync) %}
+  {%- set hash = dbt_posthog_sync.type_hash() -%}
+  {%- set moment = dbt_posthog_sync.type_moment() -%}
+  {{ dbt_posthog_sync.create_sync_table(sync, 'changes') }} (
+    position bigint, sync_key {{ dbt_posthog_sync.type_key(sync.key.type) }}, row_hash {{ hash }}, identity_hash {{ hash }},
+    row_moment {{ moment }}, kind int, staged_at {{ moment }}, reason {{ dbt_posthog_sync.type_text() }})
+{% endmacro %}

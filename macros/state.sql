@@ -1,0 +1,198 @@
+{# The shared tables of the state schema: what is synced, by whom, how each run went, what was rejected. #}
+
+{% macro state_schema_version() %}{{ return(1) }}{% endmacro %}
+
+{# Runs dbt's own statement for a new schema. #}
+{% macro create_state_schema(schema) %}
+  {%- do adapter.create_schema(api.Relation.create(database=dbt_posthog_sync.target_database(), schema=schema)) -%}
+{% endmacro %}
+
+{% macro create_schema_version_table(schema) %}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'schema_version') }} (
+    version int not null, program {{ dbt_posthog_sync.type_text() }}, created_at {{ dbt_posthog_sync.type_moment() }})
+{% endmacro %}
+
+{% macro record_schema_version(schema, program) %}
+  insert into {{ dbt_posthog_sync.state_table(schema, 'schema_version') }} (version, program, created_at)
+  select {{ dbt_posthog_sync.state_schema_version() }}, {{ dbt_posthog_sync.literal(program) }}, current_timestamp
+  where not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'schema_version') }})
+{% endmacro %}
+
+{% macro read_schema_version(schema) %}
+  select max(version) from {{ dbt_posthog_sync.state_table(schema, 'schema_version') }}
+{% endmacro %}
+
+{% macro create_syncs_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'syncs') }} (
+    sync_id {{ text }} primary key, project {{ text }}, name {{ text }}, model {{ text }}, relation {{ text }},
+    object {{ text }}, destination {{ text }}, key_type {{ text }}, mapping {{ text }}, fingerprint {{ text }},
+    hash_name {{ text }}, hash_canary {{ text }}, base_table {{ text }}, log_table {{ text }},
+    changes_table {{ text }}, base_rows bigint, live_keys bigint, model_rows bigint, is_settled boolean,
+    baseline_at {{ dbt_posthog_sync.type_moment() }}, window_start {{ text }},
+    created_at {{ dbt_posthog_sync.type_moment() }}, updated_at {{ dbt_posthog_sync.type_moment() }})
+{% endmacro %}
+
+{% macro create_leases_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'leases') }} (
+    sync_id {{ text }} primary key, epoch bigint not null, run_id {{ text }}, owner {{ text }}, is_held boolean,
+    taken_at {{ dbt_posthog_sync.type_moment() }}, heartbeat_at {{ dbt_posthog_sync.type_moment() }})
+{% endmacro %}
+
+{% macro create_rejected_rows_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'rejected_rows') }} (
+    sync_id {{ text }}, sync_name {{ text }}, sync_key {{ text }}, row_hash {{ dbt_posthog_sync.type_hash() }},
+    reason {{ text }}, try_again {{ text }}, first_seen_at {{ dbt_posthog_sync.type_moment() }},
+    last_seen_at {{ dbt_posthog_sync.type_moment() }}, first_run_id {{ text }}, last_run_id {{ text }},
+    resolved_at {{ dbt_posthog_sync.type_moment() }})
+{% endmacro %}
+
+{% macro create_sync_runs_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} (
+    run_id {{ text }}, sync_id {{ text }}, sync_name {{ text }}, status {{ text }}, message {{ text }},
+    started_at {{ dbt_posthog_sync.type_moment() }}, ended_at {{ dbt_posthog_sync.type_moment() }},
+    dbt_invocation_id {{ text }}, program_version {{ text }}, counts {{ text }},
+    delivered bigint, rejected bigint, requests bigint, bytes bigint, seconds double precision)
+{% endmacro %}
+
+{% macro read_sync(schema, sync_id) %}
+  select destination, key_type, fingerprint, hash_name, hash_canary, base_table, log_table, changes_table,
+    base_rows, live_keys, model_rows, is_settled, {{ dbt_posthog_sync.as_text('baseline_at') }}, window_start,
+    mapping, name, relation
+  from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
+  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+{% endmacro %}
+
+{# Syncs that read the same relation under another name: a sync that lost its name, perhaps. #}
+{% macro read_syncs_of_relation(schema, project, relation, sync_id) %}
+  select sync_id, name from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
+  where project = {{ dbt_posthog_sync.literal(project) }} and relation = {{ dbt_posthog_sync.literal(relation) }}
+    and sync_id <> {{ dbt_posthog_sync.literal(sync_id) }}
+{% endmacro %}
+
+{% macro insert_sync(sync) %}
+  {%- set lit = dbt_posthog_sync.optional_literal -%}
+  insert into {{ dbt_posthog_sync.state_table(sync.schema, 'syncs') }}
+    (sync_id, project, name, model, relation, object, destination, key_type, mapping, fingerprint, hash_name,
+     hash_canary, base_table, log_table, base_rows, live_keys, is_settled, created_at, updated_at)
+  select {{ lit(sync.id) }}, {{ lit(sync.project) }}, {{ lit(sync.name) }}, {{ lit(sync.model) }},
+    {{ lit(sync.relation) }}, {{ lit(sync.object) }}, {{ lit(sync.destination) }},
+    {{ lit(dbt_posthog_sync.type_key(sync.key.type)) }}, {{ lit(sync.mapping) }}, {{ lit(sync.fingerprint) }},
+    {{ lit(dbt_posthog_sync.hash_name()) }}, {{ dbt_posthog_sync.hash_canary() }},
+    {{ lit(sync.tables.base.name) }}, {{ lit(sync.tables.log.name) }}, 0, 0, true,
+    current_timestamp, current_timestamp
+{% endmacro %}
+
+{# What the program would store for this sync today: key type, hash function, canary. #}
+{% macro current_functions(sync) %}
+  select {{ dbt_posthog_sync.literal(dbt_posthog_sync.type_key(sync.key.type)) }},
+    {{ dbt_posthog_sync.literal(dbt_posthog_sync.hash_name()) }}, {{ dbt_posthog_sync.hash_canary() }}
+{% endmacro %}
+
+{# `values` maps column names to values; texts and numbers become literals. #}
+{% macro update_sync(schema, sync_id, values) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'syncs') }} set
+    {%- for column, value in values.items() %}
+    {{ column }} = {% if value is sameas true or value is sameas false %}{{ value | string | lower }}
+      {%- else %}{{ dbt_posthog_sync.optional_literal(value) }}{% endif %},
+    {%- endfor %}
+    updated_at = current_timestamp
+  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+{% endmacro %}
+
+{% macro mark_baseline(schema, sync_id) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'syncs') }} set baseline_at = current_timestamp
+  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+{% endmacro %}
+
+{# --- the lease: one run at a time, and an epoch that every confirm must still hold --- #}
+
+{% macro insert_lease(schema, sync_id) %}
+  insert into {{ dbt_posthog_sync.state_table(schema, 'leases') }} (sync_id, epoch, is_held)
+  select {{ dbt_posthog_sync.literal(sync_id) }}, 0, false
+  where not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'leases') }}
+    where sync_id = {{ dbt_posthog_sync.literal(sync_id) }})
+{% endmacro %}
+
+{% macro take_lease(schema, sync_id, run_id, owner, seconds, steal) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'leases') }} set
+    epoch = epoch + 1, run_id = {{ dbt_posthog_sync.literal(run_id) }}, owner = {{ dbt_posthog_sync.literal(owner) }},
+    is_held = true, taken_at = {{ dbt_posthog_sync.clock() }}, heartbeat_at = {{ dbt_posthog_sync.clock() }}
+  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+    {% if not steal %}and (not is_held or {{ dbt_posthog_sync.lease_is_dead(seconds) }}){% endif %}
+{% endmacro %}
+
+{# True for a lease whose owner cannot be alive any more. #}
+{% macro lease_is_dead(seconds) %}{{ return(adapter.dispatch('lease_is_dead', 'dbt_posthog_sync')(seconds)) }}{% endmacro %}
+{% macro default__lease_is_dead(seconds) %}
+  heartbeat_at < {{ dbt_posthog_sync.clock() }} - interval '{{ seconds }}' second
+{% endmacro %}
+
+{# The warehouse's clock at this very statement. #}
+{% macro clock() %}{{ return(adapter.dispatch('clock', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__clock() %}{{ return('current_timestamp') }}{% endmacro %}
+
+{% macro read_lease(schema, sync_id) %}
+  select epoch, run_id, owner, is_held, {{ dbt_posthog_sync.as_text('taken_at') }},
+    {{ dbt_posthog_sync.as_text('heartbeat_at') }}
+  from {{ dbt_posthog_sync.state_table(schema, 'leases') }} where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+{% endmacro %}
+
+{% macro beat_lease(schema, sync_id, run_id, epoch) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'leases') }} set heartbeat_at = {{ dbt_posthog_sync.clock() }}
+  where {{ dbt_posthog_sync.lease_is_ours(sync_id, run_id, epoch) }}
+{% endmacro %}
+
+{% macro release_lease(schema, sync_id, run_id, epoch) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'leases') }} set is_held = false
+  where {{ dbt_posthog_sync.lease_is_ours(sync_id, run_id, epoch) }}
+{% endmacro %}
+
+{% macro lease_is_ours(sync_id, run_id, epoch) %}
+  sync_id = {{ dbt_posthog_sync.literal(sync_id) }} and run_id = {{ dbt_posthog_sync.literal(run_id) }}
+  and epoch = {{ epoch }} and is_held
+{%- endmacro %}
+
+{# The condition that every write of a run carries, so that a run that lost its lease writes nothing. #}
+{% macro lease_is_held(sync) %}
+  exists (select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'leases') }} l
+    where l.sync_id = {{ dbt_posthog_sync.literal(sync.id) }}
+      and l.run_id = {{ dbt_posthog_sync.literal(sync.run_id) }} and l.epoch = {{ sync.epoch }} and l.is_held)
+{%- endmacro %}
+
+{# --- sync runs --- #}
+
+{% macro insert_sync_run(schema, run) %}
+  {%- set lit = dbt_posthog_sync.optional_literal -%}
+  insert into {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }}
+    (run_id, sync_id, sync_name, status, started_at, dbt_invocation_id, program_version)
+  select {{ lit(run.run_id) }}, {{ lit(run.sync_id) }}, {{ lit(run.sync_name) }}, 'running', {{ dbt_posthog_sync.clock() }},
+    {{ lit(run.dbt_invocation_id) }}, {{ lit(run.program_version) }}
+{% endmacro %}
+
+{% macro end_sync_run(schema, run) %}
+  {%- set lit = dbt_posthog_sync.optional_literal -%}
+  update {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} set
+    status = {{ lit(run.status) }}, message = {{ lit(run.message) }}, ended_at = {{ dbt_posthog_sync.clock() }},
+    counts = {{ lit(run.counts) }}, delivered = {{ run.delivered }}, rejected = {{ run.rejected }},
+    requests = {{ run.requests }}, bytes = {{ run.bytes }}, seconds = {{ run.seconds }}
+  where run_id = {{ lit(run.run_id) }} and sync_id = {{ lit(run.sync_id) }}
+{% endmacro %}
+
+{% macro read_sync_runs(schema, most) %}
+  select run_id, sync_name, status, message, {{ dbt_posthog_sync.as_text('started_at') }},
+    {{ dbt_posthog_sync.as_text('ended_at') }}, delivered, rejected, requests, bytes, seconds, program_version
+  from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }}
+  order by started_at desc, sync_name limit {{ most }}
+{% endmacro %}
+
+{% macro read_all_syncs(schema) %}
+  select s.sync_id, s.name, s.model, s.object, s.live_keys, {{ dbt_posthog_sync.as_text('s.updated_at') }},
+    l.is_held, l.owner, {{ dbt_posthog_sync.as_text('l.heartbeat_at') }}
+  from {{ dbt_posthog_sync.state_table(schema, 'syncs') }} s
+  left join {{ dbt_posthog_sync.state_table(schema, 'leases') }} l on l.sync_id = s.sync_id
+  order by s.name
+{% endmacro %}
