@@ -26,8 +26,11 @@ from dbt_posthog_sync.destinations import (
     TooLarge,
     TryAgain,
 )
-from dbt_posthog_sync.errors import DestinationUnavailable
+from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable
 from dbt_posthog_sync.http import RetryPolicy
+
+SUSPECT_LIMIT = 20
+"""Messages that may fail one by one before anything is accepted; that many put the fault on the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,7 @@ class Carrier:
         self._report = report
         self._lock = threading.Lock()
         self._accepted = 0
+        self._suspected = 0
 
     def carry(self, batch: Batch) -> None:
         """Deliver the batch, in halves where it must be; when halted, what is not yet sent is left unsent.
@@ -143,7 +147,7 @@ class Carrier:
 
         Raises:
             DestinationUnavailable: the retries are used up; what was not reported is unsent.
-            DestinationRefused: see `Destination.send`.
+            DestinationRefused: see `Destination.send` and `_suspect`.
         """
         pieces = [batch]
         while pieces and not self._halted.is_set():
@@ -153,7 +157,7 @@ class Carrier:
             piece, outcome = rejected
             messages = piece.messages
             if len(messages) == 1:
-                self._report(Suspected((Refusal(messages[0].position, outcome.reason),)))
+                self._suspect((Refusal(messages[0].position, outcome.reason),))
                 continue
             middle = len(messages) // 2
             pieces += [replace(piece, messages=messages[middle:]), replace(piece, messages=messages[:middle])]
@@ -201,6 +205,26 @@ class Carrier:
         decided = {*answer.accepted, *(refusal.position for refusal in answer.refused)}
         return tuple([message for message in batch.messages if message.position not in decided])
 
+    def _suspect(self, refusals: tuple[Refusal, ...]) -> None:
+        """Report messages that failed without being named.
+
+        Where the destination accepts other messages, the rows are at fault. Where it has accepted nothing yet and
+        many fail, the request must be (a proxy, a new version of the server): rejecting the whole table one row at a
+        time would be wrong, so the delivery ends and the rows stay pending.
+
+        Raises:
+            DestinationRefused: too many failed, and none was accepted.
+        """
+        with self._lock:
+            self._suspected += len(refusals)
+            suspected, accepted = self._suspected, self._accepted
+        if accepted == 0 and suspected >= SUSPECT_LIMIT:
+            raise DestinationRefused(
+                f"The first {suspected} messages failed one by one and none was accepted: {refusals[0].reason}. The "
+                "fault is hardly in the rows: check host, protocol and proxies. No row was rejected; all are pending."
+            )
+        self._report(Suspected(refusals))
+
     def _give_up(self, batch: Batch, outcome: Answered | TryAgain, attempts: int, *, destination_works: bool) -> None:
         """Say what the last attempt leaves: nothing is refused because of the network.
 
@@ -214,7 +238,7 @@ class Carrier:
         silent = f"the destination gave no answer for it in {attempts} attempts"
         unanswered = tuple(Refusal(p, silent, heals=True) for p in positions if p not in asked)
         if unanswered:
-            self._report(Suspected(unanswered))
+            self._suspect(unanswered)
         if not asked:
             return
         # A message that is never stored while others are must not end every run before the rows behind it.

@@ -15,7 +15,7 @@ events carry no person properties, so nothing depends on the order between the t
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,16 +35,13 @@ from dbt_posthog_sync.carrier import (
     Suspected,
 )
 from dbt_posthog_sync.destinations import Batch, Destination, Refusal, Row
-from dbt_posthog_sync.errors import DestinationRefused, SettingsError, SyncError
+from dbt_posthog_sync.errors import SettingsError, SyncError
 from dbt_posthog_sync.http import RetryPolicy
 
 __all__ = ["Delivered", "Delivery", "DeliverySettings", "Outcome", "Refused", "Row", "Surroundings", "Waiting"]
 
 LANE_DEPTH = 2
 """Batches handed to a lane at once: the one in flight, and one that is ready when it returns."""
-
-SUSPECT_LIMIT = 20
-"""Messages that may fail one by one before anything is accepted; that many put the fault on the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +127,7 @@ class Delivery:
         # SimpleQueue.put is the one reentrant way to reach the thread that this handler may have interrupted.
         self._events.put(_Signal.STOP)
 
-    def run(self, chunks: Iterable[Sequence[Row]]) -> Iterator[Outcome]:
+    def run(self, chunks: Iterable[Sequence[Row]]) -> Generator[Outcome, None, None]:
         """Send the rows and yield outcomes as they come; rows are pulled between the outcomes.
 
         Rows without an outcome at the end were not confirmed and stay pending. Close the iterator if it is left
@@ -154,7 +151,7 @@ class Delivery:
             self._dismiss()
             while self._running:
                 yield from self._next()
-            if not self._halted.is_set():
+            if not self._halted.is_set():  # all rows were tried, so the few that failed are at fault
                 yield from self._acquit()
         finally:
             if self._running:  # an error of the caller or a bug: the threads are still at work
@@ -192,7 +189,7 @@ class Delivery:
                 if self._halted.is_set():
                     return
         except SyncError as error:  # the warehouse failed: what is in flight still gets its outcomes
-            self._fail(error)
+            self._note(error)
         yield from self._dispatch(cutter.rest())
 
     def _dispatch(self, cuts: Iterator[LaneBatch | Refusal] | Iterator[LaneBatch]) -> Iterator[Outcome]:
@@ -232,43 +229,25 @@ class Delivery:
                 yield event
             case Suspected():
                 self._suspects.extend(event.refusals)
-                yield from self._judge()
+                if self._proven:
+                    yield from self._acquit()
             case int():  # a lane has finished a batch
                 self._loads[event] -= 1
             case Future():
                 self._running -= 1
-                error = event.exception()
-                if error is not None:
-                    self._fail(error)
+                self._note(event.exception())
             case _Signal.STOP:
                 self._stopped = True
                 self._halted.set()
 
-    def _judge(self) -> Iterator[Outcome]:
-        """Decide about messages that failed without being named.
-
-        Where the destination accepts other messages, the rows are at fault and are refused. Where it has accepted
-        nothing yet, they are held; when there are many, the request must be at fault (a proxy, a new version), and
-        rejecting the whole table one row at a time would be wrong: the delivery stops and they stay pending.
-        """
-        if self._proven:
-            yield from self._acquit()
-        elif len(self._suspects) >= SUSPECT_LIMIT:
-            self._fail(
-                DestinationRefused(
-                    f"The first {len(self._suspects)} messages failed one by one and none was accepted: "
-                    f"{self._suspects[0].reason}. The fault is hardly in the rows: check host, protocol and proxies. "
-                    "No row was rejected; all are still pending."
-                )
-            )
-
     def _acquit(self) -> Iterator[Outcome]:
-        """Give out the refusals that were held, unless the delivery failed: then they prove nothing."""
-        if self._suspects and self._error is None:
+        """Give out the refusals that were held until something was accepted; see `Carrier._suspect`."""
+        if self._suspects:
             yield Refused(tuple(self._suspects))
             self._suspects.clear()
 
-    def _fail(self, error: BaseException) -> None:
-        """Stop all lanes; the first error is the one to be raised."""
-        self._error = self._error or error
-        self._halted.set()
+    def _note(self, error: BaseException | None) -> None:
+        """Stop all lanes on an error; the first one is the one to be raised."""
+        if error is not None:
+            self._error = self._error or error
+            self._halted.set()

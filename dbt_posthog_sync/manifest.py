@@ -6,17 +6,15 @@ placed, become `Node` values: a project of 5,000 models costs little more than t
 
 from __future__ import annotations
 
-import gc
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from dbt_posthog_sync.errors import ManifestError
+from dbt_posthog_sync.manifest_file import Contents, contents_from, contents_of
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.spelling import nearest
 from dbt_posthog_sync.sync import ModelColumn, ModelRef
@@ -24,7 +22,6 @@ from dbt_posthog_sync.sync import ModelColumn, ModelRef
 ANNOTATION_KEY = "posthog_sync"
 OLDEST_SCHEMA = 10
 NEWEST_SCHEMA = 12
-QUERYABLE = ("model", "snapshot", "seed", "source")
 
 _SCHEMA_VERSION = re.compile(r"/manifest/v(\d+)")
 _DBT_VERSION = re.compile(r"(\d+)\.(\d+)")
@@ -124,11 +121,16 @@ def read_manifest(path: Path, *, keep: Collection[str] = ()) -> Manifest:
     Raises:
         ManifestError: the file is missing, is not a dbt manifest, or is older than dbt 1.6.
     """
-    return manifest_from(_read_json(path), file=str(path), keep=keep)
+    return _manifest(_read_contents(path, keep), str(path), keep)
 
 
 def manifest_from(document: object, *, file: str = "manifest.json", keep: Collection[str] = ()) -> Manifest:
     """Build a `Manifest` from the parsed JSON; see `read_manifest`."""
+    return _manifest(contents_from(document), file, keep)
+
+
+def _manifest(contents: Contents, file: str, keep: Collection[str]) -> Manifest:
+    document = contents.document
     metadata = _mapping(document).get("metadata")
     if not isinstance(document, Mapping) or not isinstance(metadata, Mapping) or "nodes" not in document:
         raise _unreadable(file, "this JSON file is not a dbt manifest.", "Name the manifest.json of dbt's target.")
@@ -142,8 +144,8 @@ def manifest_from(document: object, *, file: str = "manifest.json", keep: Collec
         dbt_version=_text(metadata, "dbt_version"),
         schema_version=schema_version,
         nodes=tuple(reader.nodes(document)),
-        names=tuple(_text(raw, "name") for raw in _enabled(document) if raw.get("resource_type") in QUERYABLE),
-        property_files=_property_files(document, reader.project),
+        names=contents.names,
+        property_files=_property_files(contents, reader.project),
         warnings=warnings,
     )
 
@@ -253,7 +255,8 @@ def _location(raw: _Json) -> str:
         return f"$.sources[{_text(raw, 'source_name')}].tables[{name}]"
     if _is_written_in_code(raw):
         return "$"
-    return f"$.{_text(raw, 'resource_type')}s[{name}]"
+    resource_type = _text(raw, "resource_type")
+    return f"$.{'analyses' if resource_type == 'analysis' else f'{resource_type}s'}[{name}]"
 
 
 def _misplaced(raw: _Json) -> Iterator[str]:
@@ -281,12 +284,9 @@ def _disabled(document: _Json) -> Iterator[_Json]:
         yield from nodes if isinstance(nodes, list) else [nodes]
 
 
-def _property_files(document: _Json, project: str) -> tuple[str, ...]:
+def _property_files(contents: Contents, project: str) -> tuple[str, ...]:
     prefix = f"{project}://"
-    patches = {_text(raw, "patch_path") for raw in _enabled(document)}
-    files = {patch.removeprefix(prefix) for patch in patches if patch.startswith(prefix)}
-    sources = _mapping(document.get("sources")).values()
-    files |= {_text(raw, "original_file_path") for raw in sources if raw.get("package_name") == project}
+    files = (file.removeprefix(prefix) for file in contents.property_files if file.startswith(prefix))
     return tuple(sorted(files))
 
 
@@ -320,7 +320,7 @@ def _moment(text: str) -> datetime | None:
     return datetime.fromisoformat(f"{found.group(1)}T{found.group(2)}").replace(tzinfo=timezone.utc)
 
 
-def _read_json(path: Path) -> object:
+def _read_contents(path: Path, keep: Collection[str]) -> Contents:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -328,23 +328,10 @@ def _read_json(path: Path) -> object:
     except OSError as error:
         raise _unreadable(str(path), f"the file cannot be read ({error.strerror}).", _BUILD_ADVICE) from error
     try:
-        with _paused_collector():
-            return json.loads(content)
+        return contents_of(content, keep)
     except ValueError as error:
         advice = "dbt may still be writing it, or was stopped: run `dbt parse` and try again."
         raise _unreadable(str(path), f"the file is not valid JSON ({error}).", advice) from error
-
-
-@contextmanager
-def _paused_collector() -> Iterator[None]:
-    """Pause garbage collection: parsing makes millions of objects and no garbage, and is a third slower with it."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _unreadable(file: str, message: str, advice: str) -> ManifestError:

@@ -24,6 +24,7 @@ class StagedRows:
         examples: (reason, sync key) of one rejected row each.
         matched: rows whose key PostHog has, before duplicates were taken out.
         is_first: true when nothing had been delivered before.
+        has_table: true when there were rows to stage.
     """
 
     rows: int = 0
@@ -34,6 +35,7 @@ class StagedRows:
     examples: tuple[tuple[str, str | None], ...] = ()
     matched: int = 0
     is_first: bool = False
+    has_table: bool = False
 
     @property
     def pending(self) -> int:
@@ -48,11 +50,11 @@ class StagedRows:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may do without being asked for `--force`."""
+    """What a run may do without being asked for `--force`; None switches a limit off."""
 
-    max_changed_percent: float = 50
-    max_removed_percent: float = 30
-    max_events: int = 1_000_000
+    max_changed_percent: float | None = 50
+    max_removed_percent: float | None = 30
+    max_events: int | None = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Plan:
             return
         if self.takes_as_known and staged.rows == 0:
             yield "With backfill: false the rows present now are taken as known, and the model is empty. Build it first."
-        if self.estimated_events > limits.max_events:
+        if limits.max_events is not None and self.estimated_events > limits.max_events:
             yield (
                 f"{self.estimated_events} events would be sent, the limit max_events is {limits.max_events}. "
                 "Run with --force, or raise the limit in posthog_sync.yml."
@@ -130,13 +132,13 @@ class Plan:
     def _objections_to_shares(self, limits: Limits) -> Iterator[str]:
         changed = 100 * self.staged.changed / self.live_keys
         removed = 100 * self.removed / self.live_keys
-        if changed > limits.max_changed_percent:
+        if limits.max_changed_percent is not None and changed > limits.max_changed_percent:
             yield (
                 f"{self.staged.changed} of {self.live_keys} rows changed ({changed:.0f} %), the limit "
                 f"max_changed_percent is {limits.max_changed_percent:g}.{self._cause()} "
                 "If that is right, run with --force."
             )
-        if removed > limits.max_removed_percent:
+        if limits.max_removed_percent is not None and removed > limits.max_removed_percent:
             yield (
                 f"{self.removed} of {self.live_keys} rows are gone from the model ({removed:.0f} %), the limit "
                 f"max_removed_percent is {limits.max_removed_percent:g}. If that is right, run with --force."

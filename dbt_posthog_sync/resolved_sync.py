@@ -15,6 +15,7 @@ from typing import Any
 
 from dbt_posthog_sync.column_type import ColumnType, Family
 from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.reserved_name import reserved_property
 from dbt_posthog_sync.sync import (
     Column,
     Constant,
@@ -263,7 +264,7 @@ class _Resolver:
                 continue
             operation = asked.operation or Operation.SET
             resolved.append(ResolvedProperty(asked.property or asked.name, column, operation))
-        self._check_double(resolved)
+        self._check_names(resolved)
         return tuple(resolved)
 
     def _left_out(self) -> set[str]:
@@ -272,12 +273,19 @@ class _Resolver:
         names = {term.name.lower() for term in structural if isinstance(term, Column)}
         return names | {name.lower() for name in sync.exclude}
 
-    def _check_double(self, resolved: Iterable[ResolvedProperty]) -> None:
+    def _check_names(self, resolved: Iterable[ResolvedProperty]) -> None:
         seen: set[str] = set()
         for mapping in resolved:
             if mapping.name in seen:
                 self._problem(
                     f"two columns become the property `{mapping.name}`.", "Rename or exclude one of them.", "properties"
+                )
+            reason = reserved_property(mapping.name, self._sync.object)
+            if reason:
+                self._problem(
+                    f"a column becomes the property `{mapping.name}`, which is reserved: {reason}.",
+                    "Leave it out with `exclude`, or list the properties and rename it.",
+                    "properties",
                 )
             seen.add(mapping.name)
 

@@ -25,7 +25,7 @@ SETTINGS_SCHEMA = "settings.schema.json"
 Steps: TypeAlias = tuple[str | int, ...]
 Schema: TypeAlias = Mapping[str, Any]
 
-_KINDS = {dict: "a mapping", list: "a list", type(None): "empty"}
+_KINDS = {list: "a list", type(None): "empty"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,17 @@ def faults(schema: Schema, value: object) -> tuple[Fault, ...]:
     from jsonschema import Draft202012Validator  # noqa: PLC0415  imported late: costs a tenth of a second
 
     found = [fault for error in Draft202012Validator(schema).iter_errors(value) for fault in _told(schema, error)]
-    return tuple(dict.fromkeys(found))
+    return tuple(sorted(dict.fromkeys(found), key=lambda fault: _place(value, fault.steps)))
+
+
+def _place(value: Any, steps: Steps) -> tuple[int, ...]:
+    """Return the position of a step path in the order in which the value was written."""
+    places = []
+    for step in steps:
+        keys = list(value) if isinstance(value, Mapping) else list(range(len(value)))
+        places.append(keys.index(step) if step in keys else len(keys))
+        value = value[step] if step in keys else ()
+    return tuple(places)
 
 
 def example_of(key: str, schema: Schema) -> str:
@@ -224,13 +234,12 @@ def _last_key(error: ValidationError) -> str:
 
 
 def _name(error: ValidationError) -> str:
-    if error.schema_path and "propertyNames" in error.schema_path:
-        return "a name in it"
     key = _last_key(error)
-    if not key:
-        return "this"
-    is_item = error.absolute_path and isinstance(error.absolute_path[-1], int)
-    return f"an entry of {shown(key)}" if is_item else shown(key)
+    if "propertyNames" in error.schema_path:
+        return f"a name in {shown(key)}"
+    is_item = bool(error.absolute_path) and isinstance(error.absolute_path[-1], int)
+    named = shown(key) if key else "the value"
+    return f"an entry of {named}" if is_item else named
 
 
 def _form(error: ValidationError) -> str:
@@ -247,6 +256,8 @@ def _kind(error: ValidationError) -> str:
     value = _value(error)
     if isinstance(value, str) and is_secret_name(_last_key(error)):
         return f"`{masked(value)}`"
+    if isinstance(value, Mapping):
+        return f"a mapping with {listed(shown(str(key)).strip('`') for key in value)}" if value else "an empty mapping"
     return _KINDS.get(type(value)) or shown(value)
 
 

@@ -58,6 +58,8 @@ def is_secret_name(name: str) -> bool:
 def shown(value: object) -> str:
     """Return a value from the user's file as a message may show it: cut, and masked when it may be a secret."""
     text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if not text.strip():
+        return "an empty text"
     if _TOKEN.search(text) or _RANDOM.fullmatch(text.strip()):
         return f"`{masked(text)}`"
     return f"`{text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + '...'}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,8 +157,8 @@ def settings_from(document: object, environ: Mapping[str, str], *, file: str = "
     Raises:
         SettingsError: with every problem.
     """
-    values = {} if document is None else document
-    problems = [*_secret_problems(values, file), *_shape_problems(values, file)]
+    values = _without_empty_sections(document)
+    problems = [*_secret_problems(values, file), *_shape_problems(values, file), *_number_problems(values, file)]
     posthog = values.get("posthog") if isinstance(values, Mapping) else None
     host, host_problems = _host(posthog if isinstance(posthog, Mapping) else {}, environ, file)
     problems += [problem for problem in host_problems if problem.path not in {other.path for other in problems}]
@@ -167,7 +168,7 @@ def settings_from(document: object, environ: Mapping[str, str], *, file: str = "
 
 
 def _settings(values: Mapping[str, Any], host: Host, file: str) -> Settings:
-    posthog = values.get("posthog") or {}
+    posthog = values.get("posthog", {})
     return Settings(
         host=host,
         protocol=posthog.get("protocol", "auto"),
@@ -192,6 +193,24 @@ def _parsed(text: str, file: str) -> object:
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         what = getattr(error, "problem", None) or "it cannot be parsed"
         raise SettingsError(Problem(f"the file is not valid YAML{where}: {what}.", file=file)) from error
+
+
+def _without_empty_sections(document: object) -> object:
+    """Return the document without the sections of which every line is commented out."""
+    if isinstance(document, Mapping):
+        return {key: value for key, value in document.items() if value is not None}
+    return {} if document is None else document
+
+
+def _number_problems(values: object, file: str) -> list[Problem]:
+    """YAML's `.nan` is a number that no limit can hold against."""
+    sections = [(name, values.get(name)) for name in ("limits", "delivery")] if isinstance(values, Mapping) else []
+    found = []
+    for name, section in sections:
+        for key, value in section.items() if isinstance(section, Mapping) else ():
+            if isinstance(value, float) and math.isnan(value):
+                found.append(_problem(Fault((name, key), f"`{key}` must be a number."), file))
+    return found
 
 
 def _shape_problems(values: object, file: str) -> list[Problem]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
 
 from dbt_posthog_sync.errors import Unreconciled
 
@@ -85,6 +84,7 @@ class SyncRun:
         bytes_sent: bytes sent, compressed.
         phases: seconds of wall time by phase, in order.
         dbt_invocation_id: id of the dbt invocation whose manifest was read.
+        exit_code: what the program's exit code would be if this were the only sync.
     """
 
     run_id: str
@@ -99,12 +99,13 @@ class SyncRun:
     bytes_sent: int = 0
     phases: tuple[tuple[str, float], ...] = ()
     dbt_invocation_id: str | None = None
+    exit_code: int = 0
 
     @property
     def seconds(self) -> float:
         """Wall time of the whole run."""
         return sum(seconds for _, seconds in self.phases)
 
-    def ended(self, status: RunStatus, message: str = "", **changes: Any) -> SyncRun:
+    def ended(self, status: RunStatus, message: str = "", *, exit_code: int = 0) -> SyncRun:
         """The same run with its end."""
-        return replace(self, status=status, message=message, **changes)
+        return replace(self, status=status, message=message, exit_code=exit_code)

@@ -74,3 +74,7 @@
 
 {# The database of the connected target. #}
 {% macro target_database() %}{{ return(target.database if target.database is defined else none) }}{% endmacro %}
+
+{# False where the warehouse is a file that one process holds. #}
+{% macro admits_other_processes() %}{{ return(adapter.dispatch('admits_other_processes', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__admits_other_processes() %}{{ return(true) }}{% endmacro %}

@@ -43,16 +43,30 @@
   {{- return('cast(null as ' ~ dbt_posthog_sync.type_moment() ~ ')') -}}
 {% endmacro %}
 
-{# Rows of the model that this run looks at: all, or those in the cursor's window and those without a cursor value. #}
-{% macro window_condition(sync) %}
-  {%- if sync.window_start -%}
-    {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
-    ({{ cursor }} >= {{ dbt_posthog_sync.cursor_literal(sync) }} or {{ cursor }} is null)
-  {%- else -%}
-    1 = 1
-  {%- endif -%}
+{# Rows of the model that this run looks at, as conditions of branches that exclude each other: each can use an index.
+   All rows; or those in the cursor's window, those without a cursor value, and older ones that were rejected. #}
+{% macro window_conditions(sync) %}
+  {%- if not sync.window_start -%}{{- return(['1 = 1']) -}}{%- endif -%}
+  {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
+  {%- set start = dbt_posthog_sync.cursor_literal(sync) -%}
+  {%- set rejected -%}
+    {{ cursor }} < {{ start }} and {{ dbt_posthog_sync.as_text(dbt_posthog_sync.key_expression(sync)) }} in (
+      select sync_key from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
+      where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null and sync_key is not null)
+  {%- endset -%}
+  {{- return([cursor ~ ' >= ' ~ start, cursor ~ ' is null'] + ([rejected] if sync.has_rejects else [])) -}}
 {% endmacro %}
 {% macro cursor_literal(sync) %}cast({{ dbt_posthog_sync.literal(sync.window_start) }} as {{ sync.cursor.type.text }}){% endmacro %}
+
+{# Where the next window starts: the highest cursor value seen, but not in the future, minus the lookback. #}
+{% macro read_window_start(sync) %}
+  {%- set cursor = 'max(' ~ dbt_posthog_sync.model_column(sync.cursor) ~ ')' -%}
+  {%- if sync.cursor.type.family in ('timestamp', 'timestamp_tz', 'date') -%}
+    {%- set now = 'cast(current_timestamp as ' ~ sync.cursor.type.text ~ ')' -%}
+    {%- set cursor = 'cast(least(' ~ cursor ~ ', ' ~ now ~ ") - interval '" ~ sync.lookback_seconds ~ "' second as " ~ sync.cursor.type.text ~ ')' -%}
+  {%- endif -%}
+  select {{ dbt_posthog_sync.as_text(cursor) }} from {{ sync.relation }} m
+{% endmacro %}
 
 {% macro count_model(sync) %}select count(*) from {{ sync.relation }} m{% endmacro %}
 
@@ -88,7 +102,10 @@
 {# Keys and hashes of the model, computed where the table is scanned and not above the join. #}
 {% macro pinned(sync, key, hash) %}{{ return(adapter.dispatch('pinned', 'dbt_posthog_sync')(sync, key, hash)) }}{% endmacro %}
 {% macro default__pinned(sync, key, hash) %}
-  select {{ key }} as sync_key, {{ hash }} as row_hash from {{ sync.relation }} m where {{ dbt_posthog_sync.window_condition(sync) }}
+  {%- for condition in dbt_posthog_sync.window_conditions(sync) %}
+  select {{ key }} as sync_key, {{ hash }} as row_hash from {{ sync.relation }} m where {{ condition }}
+  {%- if not loop.last %} union all{% endif %}
+  {%- endfor %}
 {% endmacro %}
 
 {% macro summarise_diff(sync) %}
@@ -130,7 +147,7 @@
   {%- endset -%}
   {%- if sync.is_first -%}
     select {{ key }} as sync_key, {{ body }}, {{ kind('added') }} as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
-    from {{ sync.relation }} m where {{ dbt_posthog_sync.window_condition(sync) }}
+    from {{ sync.relation }} m
   {%- else -%}
     select {{ key }} as sync_key, {{ body }}, d.kind as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
     from {{ sync.relation }} m
@@ -205,11 +222,11 @@
 {% endmacro %}
 
 {# Rows that the destination refused, with its words; one statement a reason. #}
-{% macro insert_refused(sync, positions, reason) %}
+{% macro insert_refused(sync, positions, reason, heals) %}
   insert into {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
     (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id)
   select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, {{ dbt_posthog_sync.as_text('c.sync_key') }},
-    c.row_hash, {{ dbt_posthog_sync.literal(reason) }}, 'on change', {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
+    c.row_hash, {{ dbt_posthog_sync.literal(reason) }}, '{{ 'every run' if heals else 'on change' }}', {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
     {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
@@ -229,13 +246,4 @@
   from {{ dbt_posthog_sync.state_table(schema, 'rejected_rows') }} where resolved_at is null
   {%- if sync_id %} and sync_id = {{ dbt_posthog_sync.literal(sync_id) }}{% endif %}
   group by sync_name, reason order by sync_name, reason
-{% endmacro %}
-
-{# An empty table of staged rows, for a run with nothing to do. #}
-{% macro stage_nothing(sync) %}
-  {%- set hash = dbt_posthog_sync.type_hash() -%}
-  {%- set moment = dbt_posthog_sync.type_moment() -%}
-  {{ dbt_posthog_sync.create_sync_table(sync, 'changes') }} (
-    position bigint, sync_key {{ dbt_posthog_sync.type_key(sync.key.type) }}, row_hash {{ hash }}, identity_hash {{ hash }},
-    row_moment {{ moment }}, kind int, staged_at {{ moment }}, reason {{ dbt_posthog_sync.type_text() }})
 {% endmacro %}

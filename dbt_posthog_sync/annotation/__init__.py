@@ -42,7 +42,7 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A draft with its problems; `sync` is there when the shape is right, even if a rule is broken."""
+    """A draft without its faulty places, and its problems; `sync` is there when the shape is right."""
 
     draft: Draft
     problems: tuple[Problem, ...]
@@ -104,7 +104,7 @@ def _check(draft: Draft, project: str) -> _Checked:
     sound = replace(draft, value=_without(draft.value, (fault.steps for fault in faults)))
     problems = tuple(draft.problem(fault.steps, fault.message, fault.advice) for fault in faults)
     broken = tuple(rule_problems(sound))
-    return _Checked(draft, (*problems, *broken), None if faults else sync_from(draft, project))
+    return _Checked(sound, (*problems, *broken), None if faults else sync_from(draft, project))
 
 
 def _between(checked: Sequence[_Checked]) -> Iterator[Problem]:

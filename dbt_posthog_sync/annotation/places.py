@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbt_posthog_sync.annotation.draft import annotation_path
-from dbt_posthog_sync.manifest import ANNOTATION_KEY, QUERYABLE, ColumnAnnotation, Node
+from dbt_posthog_sync.manifest import ANNOTATION_KEY, ColumnAnnotation, Node
+from dbt_posthog_sync.manifest_file import QUERYABLE
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, Fault, definition, faults, json_path, load_schema
 from dbt_posthog_sync.secret import secrets_in

@@ -65,10 +65,10 @@ def sync_from(draft: Draft, project: str) -> Sync:
         event=term(value["event"]) if kind is ObjectType.EVENT else None,
         timestamp=value.get("timestamp"),
         time_zone=value.get("time_zone", "UTC"),
-        properties=tuple(entry.mapping for entry in entries(value)),
+        properties=_sorted_properties(value),
         all_properties=value["properties"] == ALL,
         exclude=tuple(value.get("exclude", ())),
-        groups=tuple((group_type, term(source)) for group_type, source in value.get("groups", {}).items()),
+        groups=tuple((group_type, term(source)) for group_type, source in sorted(value.get("groups", {}).items())),
         group_type=value.get("group_type"),
         nulls=Nulls(value.get("nulls", Nulls.UNSET.value)),
         cursor=_cursor(value.get("cursor")),
@@ -155,6 +155,15 @@ def _annotated_model(draft: Draft) -> ModelRef:
     ref = draft.node.ref
     annotated = {one.column: column_from(one.column, one.value) for one in draft.node.column_annotations}
     return replace(ref, columns=tuple(annotated.get(column.name, column) for column in ref.columns))
+
+
+def _sorted_properties(value: Mapping[str, Any]) -> tuple[PropertyMapping, ...]:
+    """Return the mappings by property name.
+
+    dbt writes the keys of a `config(meta=...)` in SQL in another order at every parse, and the order of the mapping
+    must not look like a change of it.
+    """
+    return tuple(sorted((entry.mapping for entry in entries(value)), key=lambda mapping: mapping.property))
 
 
 def _sync_key(value: Mapping[str, str]) -> SyncKey:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dbt_posthog_sync.annotation.draft import Draft, keys_of, object_names
-from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, Fault, Steps, definition, faults, flow, load_schema
+from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, Fault, Steps, definition, example_of, faults, flow, load_schema
 from dbt_posthog_sync.secret import shown
 from dbt_posthog_sync.spelling import did_you_mean, listed
 from dbt_posthog_sync.sync import ObjectType
@@ -107,7 +107,8 @@ def _missing_key(fault: Fault, kind: ObjectType) -> Fault:
         advice = "Write `properties: all`, a list of columns, or a mapping from property to column."
         return Fault((), f"{_A[kind]} needs `properties`.", advice, key=fault.key)
     message = f"{_A[kind]} needs `{fault.key}`, and it is missing: {_lowered(described['description'])}"
-    return Fault((), message, fault.advice, key=fault.key)
+    example = example_of(fault.key, described)
+    return Fault((), message, f"Write, for example, `{example}`.", key=fault.key)
 
 
 def _key_faults(draft: Draft, kind: ObjectType) -> Iterator[Fault]:

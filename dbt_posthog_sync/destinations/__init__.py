@@ -140,3 +140,17 @@ class Destination(Protocol):
             DestinationRefused: the key or the account is refused (401, 402, 403): stop the run.
         """
         ...
+
+
+class CountingDestination(Destination, Protocol):
+    """A destination that knows what it has put on the wire, repeats included."""
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests made so far."""
+        ...
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of request bodies sent so far, compressed."""
+        ...

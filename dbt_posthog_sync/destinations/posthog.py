@@ -106,7 +106,9 @@ class PostHog:
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self._config = config
-        self._session = session or new_session(pool=config.in_flight, version=config.version, timeout=config.timeout)
+        self._session = session or new_session(
+            config.host, pool=config.in_flight, version=config.version, timeout=config.timeout
+        )
         self._now = now
         self._lock = threading.Lock()
         self._spoken: _Spoken | None = None if config.protocol == "auto" else config.protocol

@@ -234,11 +234,11 @@ def _shaped(value: object, path: str) -> _Envelope:
 
 def _is_batch(value: Mapping[str, Any]) -> bool:
     """Tell whether this is a batch: one key under one of its two names, and nothing but well-typed events."""
+    keys = [value[name] for name in ("token", "api_key") if name in value]
     return (
-        isinstance(value.get("batch"), list)
-        and [name for name in ("token", "api_key") if isinstance(value.get(name), str)]
-        == [name for name in ("token", "api_key") if name in value]
-        and ("token" in value) != ("api_key" in value)
+        len(keys) == 1
+        and isinstance(keys[0], str)
+        and isinstance(value.get("batch"), list)
         and isinstance(value.get("historical_migration"), bool | None)
         and isinstance(value.get("sent_at"), str | None)
         and all(_is_event(event) for event in value["batch"])

@@ -8,7 +8,6 @@ import socketserver
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, cast
@@ -118,7 +117,7 @@ class _Server(ThreadingHTTPServer):
         self.account = account
         self.plan = plan
         self.stopping = threading.Event()
-        self._open: dict[socket.socket, threading.Thread | None] = {}
+        self._open: dict[socket.socket, threading.Thread] = {}
         self._open_lock = threading.Lock()
         super().__init__(address, Connection)
 
@@ -140,8 +139,7 @@ class _Server(ThreadingHTTPServer):
         for connection, thread in still_open.items():
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            if thread is not None:
-                thread.join(_JOIN_SECONDS)
+            thread.join(_JOIN_SECONDS)
         self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -177,7 +175,7 @@ def serve(
     Raises:
         OSError: the port is taken.
     """
-    stand_in = StandIn(replace(config or StandInConfig()), host=host, port=port)
+    stand_in = StandIn(config, host=host, port=port)
     with stand_in, contextlib.suppress(KeyboardInterrupt):
         if ready is not None:
             ready(stand_in.url)

@@ -67,3 +67,10 @@ class Warehouse(Protocol):
             arguments: values for the macro.
         """
         ...
+
+    def repeated(self, macro: str, *, seconds: float, **arguments: Any) -> AbstractContextManager[None]:
+        """Run a statement every so many seconds in the background, on a connection of its own, while inside.
+
+        A warehouse that only one process can open has nobody to tell, and runs nothing.
+        """
+        ...

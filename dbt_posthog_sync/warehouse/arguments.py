@@ -50,6 +50,15 @@ class SyncTables:
             diff=f"{prefix}__diff",
         )
 
+    def generation(self, number: int) -> SyncTables:
+        """The same sync's tables after its snapshot was rewritten: a new base and a new log."""
+        return replace(self, base=_numbered(self.base, number), log=_numbered(self.log, number))
+
+    @property
+    def generation_number(self) -> int:
+        """How often the snapshot was rewritten."""
+        return int(self.base.rsplit("_", 1)[1])
+
     def for_macro(self) -> dict[str, Any]:
         """The tables as the macros read them."""
         names = {
@@ -88,6 +97,7 @@ class SyncArguments:
         max_message_bytes: largest message the destination takes.
         is_first: true when nothing has been delivered yet, so that no diff is needed.
         has_null_keys: true when the diff met rows without a key.
+        has_rejects: true when rejected rows are open, which are looked at again wherever their cursor stands.
         window_start: lower end of the cursor's window, as text; None looks at every row.
         oldest_first: true when messages must come in order of time.
     """
@@ -100,6 +110,7 @@ class SyncArguments:
     max_message_bytes: int = 900 * 1024
     is_first: bool = False
     has_null_keys: bool = False
+    has_rejects: bool = False
     window_start: str | None = None
     oldest_first: bool = False
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -126,10 +137,15 @@ class SyncArguments:
             "max_message_bytes": self.max_message_bytes,
             "is_first": self.is_first,
             "has_null_keys": self.has_null_keys,
+            "has_rejects": self.has_rejects,
             "window_start": self.window_start,
             "oldest_first": self.oldest_first,
             "copies_staging_time": keeps_staging_time and self.tables.previous is not None,
         }
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name.rsplit('_', 1)[0]}_{number}"
 
 
 def table_prefix(resolved: ResolvedSync) -> str:
@@ -163,6 +179,7 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "time_zone": sync.time_zone,
         "url": _column(resolved.url),
         "cursor": _column(resolved.cursor),
+        "lookback_seconds": int(sync.cursor.lookback.total_seconds()) if sync.cursor else 0,
         "hashed_columns": [_hashed(column) for column in resolved.hashed_columns],
         "properties": [_property(mapping, sends_events) for mapping in resolved.properties],
         "groups": [{"name": _encoded(kind), **_source(source)} for kind, source in resolved.groups],

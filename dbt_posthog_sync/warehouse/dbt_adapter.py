@@ -5,6 +5,7 @@ The calls below are those that dbt itself makes before `run-operation`; they wer
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from argparse import Namespace
@@ -139,6 +140,35 @@ class DbtWarehouse:
             yield reader.chunks()
         finally:
             reader.stop()
+
+    @contextmanager
+    def repeated(self, macro: str, *, seconds: float, **arguments: Any) -> Iterator[None]:
+        """See `Warehouse`."""
+        with _translated():
+            statement = self._adapter.execute_macro(macro, kwargs=arguments).strip()
+            has_company = self._adapter.execute_macro("admits_other_processes")
+        if not has_company:
+            yield
+            return
+        ended = threading.Event()
+        thread = threading.Thread(target=self._repeat, args=(statement, seconds, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _repeat(self, statement: str, seconds: float, ended: threading.Event) -> None:
+        while not ended.wait(seconds):
+            try:
+                with _translated(), self._adapter.connection_named(f"{_PACKAGE}_heartbeat"):
+                    self._begin()
+                    self._add_query(statement)
+                    self._commit()
+            except WarehouseUnavailable:
+                # The thread that works meets the same fault and reports it; a heartbeat that came late is no fault.
+                continue
 
     def _execute(self, macro: str, arguments: Mapping[str, Any]) -> Any:
         with _translated():
@@ -323,6 +353,7 @@ def _register_adapter(options: DbtOptions) -> Any:
 def _runtime_config(options: DbtOptions) -> Any:
     from dbt.config.runtime import RuntimeConfig, load_profile, load_project  # noqa: PLC0415
     from dbt.flags import set_from_args  # noqa: PLC0415
+    from dbt_common.context import set_invocation_context  # noqa: PLC0415
     from dbt_common.exceptions import DbtBaseException  # noqa: PLC0415
 
     profiles_dir = options.profiles_dir or _profiles_dir(options.project_dir)
@@ -343,6 +374,7 @@ def _runtime_config(options: DbtOptions) -> Any:
         partial_parse=False,
         quiet=True,
     )
+    set_invocation_context(os.environ)  # where `env_var` in profiles.yml looks
     try:
         set_from_args(arguments, None)
         profile = load_profile(

@@ -65,12 +65,16 @@ class Snapshot:
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
-        by_reason: dict[str, list[int]] = {}
+        by_reason: dict[tuple[str, bool], list[int]] = {}
         for refusal in refusals:
-            by_reason.setdefault(refusal.reason, []).append(refusal.position)
-        for reason, positions in by_reason.items():
+            by_reason.setdefault((refusal.reason, refusal.heals), []).append(refusal.position)
+        for (reason, heals), positions in by_reason.items():
             written = self._warehouse.run(
-                "insert_refused", sync=self._arguments.for_macro(), positions=_listed(positions), reason=reason
+                "insert_refused",
+                sync=self._arguments.for_macro(),
+                positions=_listed(positions),
+                reason=reason,
+                heals=heals,
             )
             self._check_written(written, len(positions))
 
@@ -88,7 +92,7 @@ class Snapshot:
     def _replace(self, build_base: str) -> None:
         """Swap base and log for new ones in one transaction; only rows that were read are gone from the log."""
         arguments = self._arguments
-        new = self._next_generation()
+        new = arguments.but(tables=arguments.tables.generation(arguments.tables.generation_number + 1))
         with self._warehouse.transaction():
             # The update of the lease's row keeps every other run out until the commit.
             self._state.hold_lease(arguments.resolved.id, arguments.run)
@@ -117,20 +121,6 @@ class Snapshot:
     def arguments(self) -> SyncArguments:
         """The sync's arguments with the tables that are in force."""
         return self._arguments
-
-    def _next_generation(self) -> SyncArguments:
-        tables = self._arguments.tables
-        generation = int(tables.base.rsplit("_", 1)[1]) + 1
-        return self._arguments.but(
-            tables=type(tables)(
-                base=f"{tables.base.rsplit('_', 1)[0]}_{generation}",
-                log=f"{tables.log.rsplit('_', 1)[0]}_{generation}",
-                changes=tables.changes,
-                diff=tables.diff,
-                previous=tables.previous,
-                temporary=tables.temporary,
-            )
-        )
 
     def _count(self, macro: str) -> int:
         return int(self._warehouse.rows(macro, sync=self._arguments.for_macro())[0][0])

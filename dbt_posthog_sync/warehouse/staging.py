@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt_posthog_sync.plan import StagedRows
-from dbt_posthog_sync.sync import ObjectType
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import SyncArguments
 
@@ -53,13 +52,27 @@ class Staging:
                 self._warehouse.run("diff", sync=arguments.for_macro())
                 diff = self._summarised(arguments)
                 arguments = arguments.but(has_null_keys=diff.null_keys > 0)
+                if diff.added + diff.changed == 0:
+                    return arguments, StagedRows(rows=diff.rows, unchanged=diff.rows, matched=diff.matched)
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
-            if arguments.is_first or diff.added + diff.changed > 0:
-                self._warehouse.run("stage", sync=arguments.for_macro())
-                self._reject(arguments, knows_rejects=knows_rejects)
-            else:
-                self._warehouse.run("stage_nothing", sync=arguments.for_macro())
+            self._warehouse.run("stage", sync=arguments.for_macro())
+            self._reject(arguments, knows_rejects=knows_rejects)
+            self._replace_previous(arguments)
             return arguments, self._counted(arguments, diff)
+
+    def _replace_previous(self, arguments: SyncArguments) -> None:
+        """From here on these staged rows are the ones that an interrupted run left behind."""
+        tables = arguments.tables
+        if tables.temporary:
+            return
+        if tables.previous is not None:
+            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
+        self._warehouse.run(
+            "update_sync",
+            schema=arguments.schema,
+            sync_id=arguments.resolved.id,
+            values={"changes_table": tables.changes},
+        )
 
     def _summarised(self, arguments: SyncArguments) -> _Diff:
         rows = self._warehouse.rows("summarise_diff", sync=arguments.for_macro())
@@ -85,7 +98,7 @@ class Staging:
         staged = sum(counts.values())
         rows = staged if arguments.is_first else diff.rows
         # A duplicate pulls its unchanged twin into the staged rows: it is rejected, so it is not unchanged.
-        unchanged = 0 if arguments.is_first else rows - staged
+        unchanged = rows - staged
         reasons: dict[str, int] = {}
         for (_, reason), count in counts.items():
             if reason:
@@ -99,18 +112,18 @@ class Staging:
             examples=tuple(sorted(examples.items())),
             matched=diff.matched,
             is_first=arguments.is_first,
+            has_table=True,
         )
+
+    def next_window_start(self, arguments: SyncArguments) -> str | None:
+        """Where the next run's window starts when this run completes."""
+        if arguments.resolved.cursor is None:
+            return None
+        found = self._warehouse.rows("read_window_start", sync=arguments.for_macro())[0][0]
+        return None if found is None else str(found)
 
     def rows_outside(self, arguments: SyncArguments, looked_at: int) -> int:
         """Rows of the model that lie outside the cursor's window."""
         if arguments.window_start is None:
             return 0
         return int(self._warehouse.rows("count_model", sync=arguments.for_macro())[0][0]) - looked_at
-
-
-def needs_order(object_type: ObjectType, *, is_cloud: bool) -> bool:
-    """True when messages must come oldest first: PostHog Cloud asks imports to be ordered by day.
-
-    Source: PostHog docs, "Migrate to PostHog".
-    """
-    return is_cloud and object_type in (ObjectType.EVENT, ObjectType.PAGE)

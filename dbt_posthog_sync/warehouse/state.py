@@ -16,6 +16,7 @@ from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 
 SCHEMA_VERSION = 1
 LEASE_SECONDS = 90
+HEARTBEAT_SECONDS = 20.0
 _TABLES = (
     "create_schema_version_table",
     "create_syncs_table",
@@ -63,6 +64,11 @@ class State:
     def __init__(self, warehouse: Warehouse, schema: str) -> None:
         self._warehouse = warehouse
         self._schema = schema
+
+    @property
+    def schema(self) -> str:
+        """Name of the state schema."""
+        return self._schema
 
     def exists(self) -> bool:
         """True when the state schema has been created by an earlier run."""

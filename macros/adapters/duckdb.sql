@@ -5,6 +5,8 @@
 {# Whoever held the lease before us is dead: the file admits one process. #}
 {% macro duckdb__lease_is_dead(seconds) %}{{ return('true') }}{% endmacro %}
 
+{% macro duckdb__admits_other_processes() %}{{ return(false) }}{% endmacro %}
+
 {% macro duckdb__type_text() %}{{ return('varchar') }}{% endmacro %}
 {% macro duckdb__type_hash() %}{{ return('ubigint') }}{% endmacro %}
 

@@ -9,6 +9,7 @@
     'long_distinct_id': 'the distinct_id is longer than 200 bytes',
     'no_event': 'the event name is missing',
     'long_event': 'the event name is longer than 200 bytes',
+    'command_event': 'the event name is one that PostHog reads as a command, which would write or merge persons',
     'no_timestamp': 'the timestamp is missing or outside the years 1 to 9999',
     'future': 'the timestamp lies more than 23 hours in the future',
     'no_group_key': 'the group key is missing',
@@ -54,7 +55,14 @@
   {%- set text = dbt_posthog_sync.event_name(sync) -%}
   {{ dbt_posthog_sync.when(text ~ ' is null or trim(' ~ text ~ ") = ''", 'no_event') }}
   {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length(text) ~ ' > 200', 'long_event') }}
+  when {{ text }} in ({% for name in dbt_posthog_sync.command_events() %}{{ dbt_posthog_sync.literal(name) }}{{ ', ' if not loop.last }}{% endfor %})
+    or substr({{ text }}, 1, 2) = '$$' then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().command_event) }}
 {%- endmacro %}
+
+{# Events that write or merge persons and groups; a column of event names must not smuggle them in. #}
+{% macro command_events() %}
+  {{- return(['$set', '$identify', '$create_alias', '$merge_dangerously', '$groupidentify', '$snapshot']) -}}
+{% endmacro %}
 
 {% macro timestamp_reasons(sync) %}
   {%- set json = dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}

@@ -98,9 +98,7 @@ def standins() -> Iterator[Callable[[list[str]], StandIn]]:
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["id"])
-def test_answers_as_the_capture_service_does(
-    vector: dict[str, Any], standins: Callable[[list[str]], StandIn]
-) -> None:
+def test_answers_as_the_capture_service_does(vector: dict[str, Any], standins: Callable[[list[str]], StandIn]) -> None:
     posthog = standins(vector.get("needs", []))
     status, body = send(posthog, vector)
     expected = vector["expect"]

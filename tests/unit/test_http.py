@@ -40,7 +40,7 @@ class Failing(BaseAdapter):
         super().__init__()
         self.error = error
 
-    def send(self, *args: Any, **options: Any) -> requests.Response:
+    def send(self, *_: Any, **__: Any) -> requests.Response:
         raise self.error
 
     def close(self) -> None:
@@ -56,7 +56,7 @@ class Recording(BaseAdapter):
         self.headers = headers or {}
         self.requests: list[requests.PreparedRequest] = []
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         self.requests.append(request)
         response = requests.Response()
         response.status_code = self.status
@@ -71,7 +71,7 @@ class Recording(BaseAdapter):
 
 
 def session_with(adapter: BaseAdapter) -> requests.Session:
-    session = new_session(pool=2, version="1.2.3")
+    session = new_session(URL, pool=2, version="1.2.3")
     session.mount("https://", adapter)
     return session
 
@@ -159,6 +159,16 @@ def test_a_post_names_the_program_and_keeps_its_authorization(tmp_path: Any, mon
     assert headers["Authorization"] == "Bearer phc_x"
 
 
+def test_the_proxy_and_certificates_of_the_environment_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/company.pem")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    outside, inside = (new_session(url, pool=1, version="1") for url in (URL, "https://inside.example"))
+    assert outside.proxies["https"] == "http://proxy.example:3128"
+    assert "https" not in inside.proxies
+    assert outside.verify == "/etc/company.pem"
+
+
 def test_a_redirect_is_not_followed() -> None:
     adapter = Recording(302, {"Location": "https://elsewhere.example/"})
     assert post(session_with(adapter), URL, {}, b"{}").status_code == 302
@@ -166,19 +176,19 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 def test_every_request_has_a_timeout() -> None:
-    session = new_session(pool=1, version="1", timeout=Timeout(connect=0.05, read=0.05))
+    session = new_session(URL, pool=1, version="1", timeout=Timeout(connect=0.05, read=0.05))
     adapter = session.get_adapter(URL)
     seen: list[Any] = []
 
     class Stop(requests.exceptions.ConnectionError):
         pass
 
-    def urlopen(*args: Any, **options: Any) -> None:
+    def urlopen(**options: Any) -> None:
         seen.append((options["timeout"].connect_timeout, options["timeout"].read_timeout))
         raise Stop
 
     pool = type("Pool", (), {"urlopen": staticmethod(urlopen)})()
-    adapter.get_connection_with_tls_context = lambda *a, **k: pool  # type: ignore[attr-defined]
+    adapter.get_connection_with_tls_context = lambda *_, **__: pool  # type: ignore[attr-defined]
     with pytest.raises(DestinationUnavailable):
         post(session, URL, {}, b"{}")
     assert seen == [(0.05, 0.05)]
@@ -197,7 +207,7 @@ def test_every_request_has_a_timeout() -> None:
     ],
 )
 def test_network_errors_name_the_host_and_heal(error: Exception, words: str) -> None:
-    with pytest.raises(DestinationUnavailable, match="eu.i.posthog.com") as caught:
+    with pytest.raises(DestinationUnavailable, match=r"eu\.i\.posthog\.com") as caught:
         post(session_with(Failing(error)), URL, {}, b"{}")
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)

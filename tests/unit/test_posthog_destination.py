@@ -15,7 +15,7 @@ from dbt_posthog_sync.batch import ENVELOPE_BYTES
 from dbt_posthog_sync.destinations import (
     Answered,
     Batch,
-    Destination,
+    CountingDestination,
     Outcome,
     Poisoned,
     Refusal,
@@ -75,7 +75,7 @@ class Server(BaseAdapter):
         self.answer = answer
         self.seen: list[Seen] = []
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         assert isinstance(request.body, bytes)
         body = json.loads(zlib.decompress(request.body, 31))
         seen = Seen(request.url or "", dict(request.headers), body)
@@ -106,7 +106,7 @@ def destination(
         return reply if isinstance(reply, (Reply, Exception)) else reply(seen)
 
     server = Server(answer)
-    session = new_session(pool=1, version="0")
+    session = new_session("https://eu.i.posthog.com", pool=1, version="0")
     session.mount("https://", server)
     config = PostHogConfig("https://eu.i.posthog.com/", key, RUN_ID, protocol=protocol, version="1.2.3")
     return PostHog(config, session=session, now=lambda: NOW), server
@@ -130,7 +130,7 @@ def outcome_of(
 
 
 def test_it_is_a_destination() -> None:
-    posthog: Destination = destination(all_ok)[0]
+    posthog: CountingDestination = destination(all_ok)[0]
     assert posthog.max_message_bytes == 921_600
 
 

@@ -1,0 +1,174 @@
+"""The courier: staged rows from the warehouse to the destination, and its word back into the snapshot.
+
+```
+warehouse --stream--> rows --> Delivery --> outcomes --> Tally --every few seconds--> Snapshot.confirm, .refuse
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from dbt_posthog_sync.delivery import Delivered, Delivery, Outcome, Refused, Row
+from dbt_posthog_sync.destinations import Refusal
+from dbt_posthog_sync.errors import SyncError
+from dbt_posthog_sync.plan import StagedRows
+from dbt_posthog_sync.warehouse import ResultRow, Warehouse
+from dbt_posthog_sync.warehouse.snapshot import Snapshot
+
+# A confirm may take at most this share of the time: a warehouse where statements are dear is confirmed less often.
+_CONFIRM_SHARE = 10
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the staged rows so far; only what is written in the warehouse counts as delivered or refused."""
+
+    delivered: int = 0
+    warned: int = 0
+    streamed: int = 0
+    is_complete: bool = False
+    refusals: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def refused(self) -> int:
+        """Rows that the destination refused."""
+        return sum(self.refusals.values())
+
+
+@dataclass(frozen=True, slots=True)
+class CourierSettings:
+    """How rows are carried.
+
+    Attributes:
+        confirm_seconds: longest time between two confirms, unless a confirm itself is slow.
+        stream_seconds: longest life of one stream; it is then opened again on what is not confirmed, because an open
+            stream holds the table that dbt wants to replace.
+    """
+
+    confirm_seconds: float = 5.0
+    stream_seconds: float = 600.0
+
+
+class Courier:
+    """Delivers the staged rows of one sync."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        snapshot: Snapshot,
+        delivery: Delivery,
+        settings: CourierSettings,
+        clock: Callable[[], float],
+    ) -> None:
+        self._warehouse = warehouse
+        self._snapshot = snapshot
+        self._delivery = delivery
+        self._settings = settings
+        self._clock = clock
+        self._accepted: list[int] = []
+        self._refusals: list[Refusal] = []
+        self._confirm_at = 0.0
+
+    def deliver(self, staged: StagedRows, tally: Tally, progress: Callable[[int], None]) -> None:
+        """Stream, send and confirm until every staged row is settled, or the delivery is stopped.
+
+        Raises:
+            SyncError: what stopped it; everything that was accepted before is confirmed all the same.
+        """
+        seen = _Seen(staged.rows + staged.rejected_rows + 1)
+        resume = False
+        while True:
+            stream = _Stream(self._clock() + self._settings.stream_seconds, self._clock, seen, tally)
+            with self._warehouse.stream(
+                "message_stream", sync=self._snapshot.arguments.for_macro(), resume=resume
+            ) as chunks:
+                self._carry(stream.rows(chunks), tally, progress)
+            if self._delivery.stopped or not stream.is_expired:
+                tally.is_complete = not self._delivery.stopped
+                return
+            resume = True
+
+    def _carry(self, rows: Iterator[Sequence[Row]], tally: Tally, progress: Callable[[int], None]) -> None:
+        self._confirm_at = self._clock() + self._settings.confirm_seconds
+        with closing(self._delivery.run(rows)) as outcomes:
+            try:
+                for outcome in outcomes:
+                    self._take(outcome, tally)
+                    if self._clock() >= self._confirm_at:
+                        self._confirm(tally)
+                    progress(tally.delivered + tally.refused + len(self._accepted))
+            except SyncError:
+                # The outcomes before the error are PostHog's word all the same.
+                self._confirm(tally)
+                raise
+        self._confirm(tally)
+
+    def _take(self, outcome: Outcome, tally: Tally) -> None:
+        match outcome:
+            case Delivered(positions, warned):
+                self._accepted.extend(positions)
+                tally.warned += warned
+            case Refused(refusals):
+                self._refusals.extend(refusals)
+
+    def _confirm(self, tally: Tally) -> None:
+        """Write down what was accepted and refused since the last time."""
+        begun = self._clock()
+        if self._accepted:
+            self._snapshot.confirm(self._accepted)
+            tally.delivered += len(self._accepted)
+            self._accepted = []
+        if self._refusals:
+            self._snapshot.refuse(self._refusals)
+            for refusal in self._refusals:
+                tally.refusals[refusal.reason] = tally.refusals.get(refusal.reason, 0) + 1
+            self._refusals = []
+        taken = self._clock() - begun
+        self._confirm_at = self._clock() + max(self._settings.confirm_seconds, _CONFIRM_SHARE * taken)
+
+
+class _Seen:
+    """Positions that were streamed, a bit each: a key that became double since staging is sent once."""
+
+    def __init__(self, positions: int) -> None:
+        self._bits = bytearray(positions // 8 + 1)
+
+    def add(self, position: int) -> bool:
+        """Remember a position; false when it was known."""
+        index, bit = position >> 3, 1 << (position & 7)
+        if self._bits[index] & bit:
+            return False
+        self._bits[index] |= bit
+        return True
+
+
+class _Stream:
+    """Turns what the warehouse delivers into rows, and ends when its time is over."""
+
+    def __init__(self, ends_at: float, clock: Callable[[], float], seen: _Seen, tally: Tally) -> None:
+        self._ends_at = ends_at
+        self._clock = clock
+        self._seen = seen
+        self._tally = tally
+        self.is_expired = False
+
+    def rows(self, chunks: Iterator[Sequence[ResultRow]]) -> Iterator[Sequence[Row]]:
+        """Rows in chunks; sets `is_expired` when time ran out before the rows did."""
+        for chunk in chunks:
+            rows = [row for row in map(row_of, chunk) if self._seen.add(row.position)]
+            self._tally.streamed += len(rows)
+            yield rows
+            if self._clock() >= self._ends_at:
+                self.is_expired = True
+                return
+
+
+def row_of(result: ResultRow) -> Row:
+    """A streamed result as a row; texts become bytes."""
+    position, uuid, lane, historical, head, properties = result
+    if isinstance(head, bytes):
+        return Row(int(position), uuid.decode(), int(lane), historical == b"1", head, properties)
+    return Row(position, str(uuid), lane, bool(historical), head.encode(), properties.encode())

@@ -1,0 +1,221 @@
+"""The planner: match annotations to the warehouse, stage what changed, and say what a run would do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from dbt_posthog_sync.column_type import ColumnType
+from dbt_posthog_sync.errors import AnnotationError, UnsafePlan
+from dbt_posthog_sync.plan import Plan, Sample
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, resolve
+from dbt_posthog_sync.sync import ObjectType, Sync
+from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments, SyncTables, table_prefix
+from dbt_posthog_sync.warehouse.snapshot import Snapshot
+from dbt_posthog_sync.warehouse.staging import Staging
+from dbt_posthog_sync.warehouse.state import State, StoredSync
+
+_SAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """What planning depends on beside the sync.
+
+    Attributes:
+        schema: the state schema.
+        destination: identity of the receiver; None when no key is at hand, which skips the comparison.
+        max_message_bytes: largest message the destination takes.
+        oldest_first: true when events must be sent in order of time (PostHog Cloud asks imports for it).
+        full_scan: look at every row, whatever the cursor says.
+        full_refresh: forget what was delivered and send everything again.
+    """
+
+    schema: str
+    destination: str | None
+    max_message_bytes: int = 900 * 1024
+    oldest_first: bool = False
+    full_scan: bool = False
+    full_refresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A staged sync: its plan, and what delivering it needs.
+
+    Attributes:
+        plan: what a run would do.
+        arguments: the sync with the tables of this run.
+        stored: what the warehouse remembered before this run; None before the first.
+        next_window_start: where the next run's cursor window starts if this run completes.
+    """
+
+    plan: Plan
+    arguments: SyncArguments
+    stored: StoredSync | None
+    next_window_start: str | None = None
+
+
+class Planner:
+    """Resolves and stages syncs in one warehouse."""
+
+    def __init__(self, warehouse: Warehouse, settings: PlanSettings) -> None:
+        self._warehouse = warehouse
+        self._settings = settings
+        self.state = State(warehouse, settings.schema)
+
+    def resolve(self, syncs: Iterable[Sync]) -> tuple[ResolvedSync, ...]:
+        """Match every sync to its relation.
+
+        Raises:
+            AnnotationError: with every problem of every sync; nothing has been written or sent.
+        """
+        resolved, problems = [], []
+        for sync in syncs:
+            found, faults = self._resolve_one(sync)
+            problems += faults
+            if found is not None:
+                resolved.append(found)
+        if problems:
+            raise AnnotationError(*problems)
+        return tuple(resolved)
+
+    def _resolve_one(self, sync: Sync) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
+        model = sync.model
+        exists = self._warehouse.evaluate(
+            "relation_exists", database=model.database, schema=model.schema, identifier=model.identifier
+        )
+        if not exists:
+            problem = Problem(
+                f"the relation {model.relation_name} does not exist in the warehouse.",
+                f"Build it first: dbt build --select {model.name}. Check that the target is the one you built.",
+                model.name,
+                model.file,
+            )
+            return None, (problem,)
+        rows = self._warehouse.rows("describe_columns", relation=model.relation_name)
+        return resolve(sync, [_relation_column(*row) for row in rows])
+
+    def plan(self, resolved: ResolvedSync, run: RunIdentity) -> Prepared:
+        """Stage into temporary tables and say what a run would do. Writes nothing that outlives the session.
+
+        Raises:
+            UnsafePlan: the state belongs to something else than this sync and destination.
+        """
+        stored = self.state.read(resolved.id) if self.state.exists() else None
+        tables = self._tables(resolved, stored)
+        temporary = SyncTables(
+            base=tables.base,
+            log=tables.log,
+            changes=f"{table_prefix(resolved)}__plan",
+            diff=tables.diff,
+            previous=tables.previous,
+            temporary=True,
+        )
+        return self.stage(self._arguments(resolved, temporary, run), stored)
+
+    def arguments(self, resolved: ResolvedSync, stored: StoredSync | None, run: RunIdentity) -> SyncArguments:
+        """What the macros need for a run of this sync; staged rows go to a table of this run's own."""
+        tables = self._tables(resolved, stored)
+        own = SyncTables(
+            base=tables.base,
+            log=tables.log,
+            changes=f"{table_prefix(resolved)}__changes_{run.epoch}",
+            diff=tables.diff,
+            previous=tables.previous,
+        )
+        return self._arguments(resolved, own, run)
+
+    def stage(self, arguments: SyncArguments, stored: StoredSync | None) -> Prepared:
+        """Stage the sync and build its plan.
+
+        Raises:
+            UnsafePlan: the state belongs to something else than this sync and destination.
+        """
+        if stored is not None:
+            self._check_identity(arguments, stored)
+        snapshot = Snapshot(self._warehouse, self.state, arguments)
+        is_empty = stored is None or snapshot.is_empty(stored)
+        is_first = is_empty or self._settings.full_refresh
+        arguments = arguments.but(
+            is_first=is_first,
+            window_start=self._window_start(stored) if not is_first else None,
+            has_rejects=stored is not None and bool(self.state.rejected(arguments.resolved.id)),
+        )
+        staging = Staging(self._warehouse)
+        arguments, staged = staging.stage(arguments, knows_rejects=arguments.has_rejects)
+        live_keys = snapshot.live_keys(stored) if stored is not None and not is_empty else 0
+        is_windowed = arguments.window_start is not None
+        removed = 0
+        if not is_first and not is_windowed and live_keys != staged.matched:
+            removed = Snapshot(self._warehouse, self.state, arguments).count_removed()
+        plan = Plan(
+            sync_name=arguments.resolved.sync.name,
+            model=arguments.resolved.sync.model.name,
+            object=arguments.resolved.sync.object.value,
+            staged=staged,
+            live_keys=0 if self._settings.full_refresh else live_keys,
+            removed=removed,
+            outside=staging.rows_outside(arguments, staged.rows),
+            takes_as_known=self._takes_as_known(arguments, stored, is_empty=is_empty),
+            mapping_changed=stored is not None and stored.fingerprint != arguments.resolved.fingerprint,
+            hash_changed=stored is not None and self._hash_changed(arguments, stored),
+        )
+        return Prepared(plan, arguments, stored, staging.next_window_start(arguments))
+
+    def with_samples(self, prepared: Prepared) -> Plan:
+        """The plan with a few messages as they would be sent."""
+        if prepared.plan.estimated_events == 0:
+            return prepared.plan
+        rows = self._warehouse.rows("samples", sync=prepared.arguments.for_macro(), most=_SAMPLES)
+        samples = (Sample(str(uuid), str(head), str(properties)) for _, uuid, _, _, head, properties in rows)
+        return replace(prepared.plan, samples=tuple(samples))
+
+    def _arguments(self, resolved: ResolvedSync, tables: SyncTables, run: RunIdentity) -> SyncArguments:
+        settings = self._settings
+        arguments = SyncArguments.of(resolved, settings.schema, settings.destination or "", tables, run)
+        sends_events = resolved.sync.object in (ObjectType.EVENT, ObjectType.PAGE)
+        return arguments.but(
+            max_message_bytes=settings.max_message_bytes, oldest_first=settings.oldest_first and sends_events
+        )
+
+    def _tables(self, resolved: ResolvedSync, stored: StoredSync | None) -> SyncTables:
+        tables = SyncTables.named(resolved)
+        if stored is None:
+            return tables
+        return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, stored.changes_table)
+
+    def _window_start(self, stored: StoredSync | None) -> str | None:
+        if stored is None or self._settings.full_scan:
+            return None
+        return stored.window_start
+
+    def _takes_as_known(self, arguments: SyncArguments, stored: StoredSync | None, *, is_empty: bool) -> bool:
+        is_new = stored is None or (stored.baseline_at is None and is_empty)
+        return is_new and not arguments.resolved.sync.backfill and not self._settings.full_refresh
+
+    def _hash_changed(self, arguments: SyncArguments, stored: StoredSync) -> bool:
+        functions = self.state.functions(arguments)
+        return (functions.hash_name, functions.hash_canary) != (stored.hash_name, stored.hash_canary)
+
+    def _check_identity(self, arguments: SyncArguments, stored: StoredSync) -> None:
+        name, destination = arguments.resolved.sync.name, self._settings.destination
+        if destination is not None and destination != stored.destination:
+            raise UnsafePlan(
+                f"{name}: the state in `{self._settings.schema}` says what {stored.destination.split('#')[0]} has, with "
+                "another project key or host than the ones of this run. One state must not serve two PostHog projects: "
+                "set another state_schema for this target, or use the key and host of before."
+            )
+        key_type = self.state.functions(arguments).key_type
+        if key_type != stored.key_type and not self._settings.full_refresh:
+            raise UnsafePlan(
+                f"{name}: the sync key was {stored.key_type} and is now {key_type}, so no row would be recognised. "
+                "Cast it back in the model, or run with --full-refresh to send every row again."
+            )
+
+
+def _relation_column(name: str, type_text: str, hash_as_text: bool) -> RelationColumn:
+    column_type = ColumnType.parse(type_text)
+    return RelationColumn(name, column_type, bool(hash_as_text) or hashes_as_text(column_type))

@@ -1,0 +1,96 @@
+"""The user's dbt project as the command line finds it: folders, settings, manifest, syncs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbt_posthog_sync.annotation import check_annotations
+from dbt_posthog_sync.annotation.property_file import property_file_problems
+from dbt_posthog_sync.errors import AnnotationError, SettingsError, UserError
+from dbt_posthog_sync.manifest import Manifest, read_manifest
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.selection import select
+from dbt_posthog_sync.settings import SETTINGS_FILE, Settings, read_settings
+from dbt_posthog_sync.sync import Sync
+
+_PROJECT_FILE = "dbt_project.yml"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A dbt project and what it says about syncing.
+
+    Attributes:
+        folder: where dbt_project.yml is.
+        target_path: where dbt wrote its manifest.
+        settings: posthog_sync.yml and the environment.
+        manifest: the manifest.
+        syncs: every sync of the project, validated.
+    """
+
+    folder: Path
+    target_path: Path
+    settings: Settings
+    manifest: Manifest
+    syncs: tuple[Sync, ...]
+
+    @classmethod
+    def load(cls, project_dir: Path | None, target_path: Path | None, environ: Mapping[str, str]) -> Project:
+        """Read and validate everything that needs no warehouse.
+
+        Raises:
+            UserError: with every problem of the settings and the annotations.
+        """
+        folder = project_folder(project_dir)
+        target = folder / (target_path or Path("target"))
+        problems: list[Problem] = []
+        settings = Settings()
+        try:
+            settings = read_settings(folder / SETTINGS_FILE, environ)
+        except SettingsError as error:
+            problems += error.problems
+        manifest = read_manifest(target / "manifest.json")
+        found = property_file_problems(folder, manifest)
+        annotations = check_annotations(manifest, settings.defaults, found=found)
+        if problems and annotations.problems:
+            raise UserError(*problems, *annotations.problems)
+        if problems:
+            raise SettingsError(*problems)
+        if annotations.problems:
+            raise AnnotationError(*annotations.problems)
+        return cls(folder, target, settings, manifest, annotations.syncs)
+
+    def selected(self, select_words: tuple[str, ...], exclude_words: tuple[str, ...]) -> tuple[Sync, ...]:
+        """The syncs that the selection means.
+
+        Raises:
+            UserError: a selector is not understood or matches nothing, or nothing is annotated.
+        """
+        if not self.syncs:
+            raise AnnotationError(
+                Problem(
+                    "no model has a posthog_sync annotation.",
+                    "Write one under config.meta.posthog_sync of a model (`dbt-posthog-sync init MODEL` prints a first "
+                    "one), and run dbt parse or dbt build again.",
+                    file=str(self.target_path / "manifest.json"),
+                )
+            )
+        return select(self.syncs, select_words, exclude_words)
+
+
+def project_folder(project_dir: Path | None) -> Path:
+    """The folder of dbt_project.yml: the one given, or the current one or a parent, as dbt looks for it.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    start = (project_dir or Path.cwd()).resolve()
+    candidates = (start,) if project_dir else (start, *start.parents)
+    for folder in candidates:
+        if (folder / _PROJECT_FILE).is_file():
+            return folder
+    raise SettingsError(
+        Problem(f"no {_PROJECT_FILE} in {start}.", "Run the command in a dbt project, or name it with --project-dir.")
+    )

@@ -1,0 +1,219 @@
+"""The reporter: values into text or JSON. It returns strings and prints nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dbt_posthog_sync.destinations.posthog import RenderedRequest
+from dbt_posthog_sync.plan import Plan, Sample
+from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync_run import RunStatus, SyncRun
+
+JSON_VERSION = 1
+_EXAMPLE_LENGTH = 60
+_SAMPLE_LENGTH = 400
+
+_KINDS = (
+    ("unchanged", "unchanged"),
+    ("delivered", "delivered"),
+    ("rejected", "rejected"),
+    ("known", "taken as known"),
+    ("moved", "changed since staging"),
+    ("pending", "pending"),
+)
+
+
+def as_json(kind: str, **values: Any) -> str:
+    """One JSON document, versioned, on one line."""
+    return json.dumps({"version": JSON_VERSION, "kind": kind, **values}, ensure_ascii=False, default=str)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Plain columns; numbers to the right."""
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell or "") for cell in row] for row in rows]
+    numeric = [all(isinstance(row[i], int) for row in rows) for i in range(len(headings))] if (rows := list(rows)) else []
+    widths = [max([len(head), *(len(row[i]) for row in texts)]) for i, head in enumerate(headings)]
+    lines = [[*headings], *texts]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if numeric and numeric[i] else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan as people read it: what would be sent, what would not and why, and a few messages."""
+    staged = plan.staged
+    lines = [
+        f"{plan.sync_name}: {plan.model} -> {plan.object}",
+        f"  {_rows(staged.rows)} looked at: {staged.unchanged:,} unchanged, {staged.added:,} new, "
+        f"{staged.changed:,} changed, {staged.rejected_rows:,} rejected",
+    ]
+    if plan.takes_as_known:
+        lines.append(f"  backfill: false takes these {_rows(staged.pending)} as known; only later ones will be sent")
+    else:
+        lines.append(f"  would send {plan.estimated_events:,} {'event' if plan.estimated_events == 1 else 'events'}")
+    if plan.outside:
+        lines.append(f"  {_rows(plan.outside)} outside the cursor's window, not looked at (--full-scan looks at all)")
+    if plan.removed:
+        lines.append(f"  {_rows(plan.removed)} gone from the model since the last run; PostHog keeps them")
+    if plan.mapping_changed:
+        lines.append("  the annotation changed since the last run")
+    if plan.hash_changed:
+        lines.append("  the warehouse computes row hashes differently than in the last run")
+    examples = dict(staged.examples)
+    lines += [f"  rejected: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.rejected]
+    lines += [f"  message: {_message(sample)}" for sample in plan.samples]
+    return "\n".join(lines)
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON values."""
+    return {
+        **asdict(plan),
+        "estimated_events": plan.estimated_events,
+        "staged": {**asdict(plan.staged), "rejected": dict(plan.staged.rejected), "examples": dict(plan.staged.examples)},
+    }
+
+
+def run_text(run: SyncRun) -> str:
+    """A sync run as people read it, with the sums of all its rows."""
+    counts = run.counts
+    values = counts.as_dict()
+    parts = [f"{values[name]:,} {words}" for name, words in _KINDS if values[name] or name in ("unchanged", "delivered", "rejected")]
+    lines = [f"{run.sync_name}: {_HEADLINES[run.status]}"]
+    if run.message:
+        lines.append(f"  {run.message}")
+    if run.status is not RunStatus.UNSAFE and counts.rows + counts.outside > 0:
+        lines.append(f"  {_rows(counts.rows)} = {' + '.join(parts)}")
+    if run.status is not RunStatus.UNSAFE:
+        lines.append(
+            f"  {run.requests:,} {'request' if run.requests == 1 else 'requests'}, {_bytes(run.bytes_sent)}, "
+            f"{run.seconds:.1f} s"
+        )
+    if counts.outside:
+        lines.append(f"  {_rows(counts.outside)} outside the cursor's window")
+    if counts.removed:
+        lines.append(f"  {_rows(counts.removed)} gone from the model; PostHog keeps them")
+    if counts.warned:
+        lines.append(f"  {counts.warned:,} stored by PostHog without a person")
+    lines += [f"  rejected: {rows:,} x {reason}" for reason, rows in run.reasons]
+    return "\n".join(lines)
+
+
+_HEADLINES = {
+    RunStatus.RUNNING: "running",
+    RunStatus.SUCCESS: "done",
+    RunStatus.REJECTED: "done, with rejected rows",
+    RunStatus.UNSAFE: "stopped before anything was sent",
+    RunStatus.INTERRUPTED: "interrupted",
+    RunStatus.ERROR: "failed",
+}
+
+
+def run_values(run: SyncRun) -> dict[str, Any]:
+    """A sync run as JSON values."""
+    return {
+        "run_id": run.run_id,
+        "sync": run.sync_name,
+        "model": run.model,
+        "status": run.status.value,
+        "message": run.message,
+        "counts": run.counts.as_dict(),
+        "rejected": dict(run.reasons),
+        "requests": run.requests,
+        "bytes": run.bytes_sent,
+        "seconds": round(run.seconds, 3),
+        "phases": {name: round(seconds, 3) for name, seconds in run.phases},
+    }
+
+
+def request_text(sync_name: str, request: RenderedRequest) -> str:
+    """A request as it would be sent, readable: headers, then the body with a line an event."""
+    body = json.loads(request.body)
+    events = body.pop("batch")
+    lines = [f"{sync_name}: {request.method} {request.url}", *(f"{name}: {value}" for name, value in request.headers)]
+    lines += ["", json.dumps({**body, "batch": f"{len(events)} events, below"}, ensure_ascii=False)]
+    return "\n".join([*lines, *(json.dumps(event, ensure_ascii=False) for event in events), ""])
+
+
+def request_values(request: RenderedRequest) -> dict[str, Any]:
+    """A request as JSON values."""
+    return {
+        "method": request.method,
+        "url": request.url,
+        "headers": dict(request.headers),
+        "body": json.loads(request.body),
+    }
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """What the state schema says, as people read it."""
+    if not found["syncs"]:
+        return "Nothing has been synced to this target yet."
+    syncs = [
+        (sync["name"], sync["object"], sync["live_keys"], f"held by {sync['owner']}" if sync["is_held"] else "")
+        for sync in found["syncs"]
+    ]
+    runs = [
+        (run["started_at"][:19], run["sync"], run["status"], run["delivered"], run["rejected"], _cut(run["message"] or "", 80))
+        for run in found["runs"]
+    ]
+    rejected = [
+        (row["sync"], row["rows"], _cut(row["example"] or "", _EXAMPLE_LENGTH), row["reason"]) for row in found["rejected"]
+    ]
+    parts = [table(("sync", "object", "rows in PostHog", "lease"), syncs)]
+    parts.append(table(("started (UTC)", "sync", "status", "delivered", "rejected", "message"), runs))
+    if rejected:
+        parts.append(table(("rejected rows of", "rows", "sync key of one", "reason"), rejected))
+    return "\n\n".join(parts)
+
+
+def syncs_text(syncs: Sequence[Sync]) -> str:
+    """The validated syncs, a line each."""
+    rows = [
+        (sync.name, sync.model.name, sync.object.value, f"{sync.sync_key.kind.value}: {sync.sync_key.column}", sync.behavior.value)
+        for sync in syncs
+    ]
+    return table(("sync", "model", "object", "sync key", "behavior"), rows)
+
+
+def sync_values(sync: Sync) -> dict[str, Any]:
+    """A validated sync as JSON values."""
+    return {
+        "name": sync.name,
+        "model": sync.model.unique_id,
+        "object": sync.object.value,
+        "sync_key": {sync.sync_key.kind.value: sync.sync_key.column},
+        "behavior": sync.behavior.value,
+    }
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} {'row' if count == 1 else 'rows'}"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def _example(key: str | None) -> str:
+    return f" (sync key {_cut(key, _EXAMPLE_LENGTH)})" if key else ""
+
+
+def _message(sample: Sample) -> str:
+    return _cut("{" + sample.head + ',"properties":{' + sample.properties.lstrip(",") + "}}", _SAMPLE_LENGTH)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,272 @@
+"""A session: one command's warehouse, destination and syncs, put together from settings and options."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dbt_posthog_sync.batch import BatchLimits
+from dbt_posthog_sync.courier import CourierSettings
+from dbt_posthog_sync.delivery import DeliverySettings
+from dbt_posthog_sync.destinations import Refusal
+from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
+from dbt_posthog_sync.errors import SettingsError, UnsafePlan
+from dbt_posthog_sync.http import Timeout
+from dbt_posthog_sync.mock import mocked_requests
+from dbt_posthog_sync.plan import Plan
+from dbt_posthog_sync.planner import Planner, PlanSettings
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.project import Project
+from dbt_posthog_sync.resolved_sync import ResolvedSync
+from dbt_posthog_sync.runner import Runner, RunSettings
+from dbt_posthog_sync.settings import Settings
+from dbt_posthog_sync.sync_run import SyncRun
+from dbt_posthog_sync.warehouse.arguments import RunIdentity
+from dbt_posthog_sync.warehouse.dbt_adapter import DbtOptions, DbtWarehouse
+
+
+_SYNC_FIELDS = ("id", "name", "model", "object", "live_keys", "updated_at", "is_held", "owner", "heartbeat_at")
+_RUN_FIELDS = (
+    "run_id", "sync", "status", "message", "started_at", "ended_at", "delivered", "rejected", "requests", "bytes",
+    "seconds", "program_version",
+)
+_REJECT_FIELDS = ("sync", "reason", "rows", "example", "first_seen_at", "last_seen_at")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """The options of a command that reaches the warehouse; each as its option says."""
+
+    project_dir: Path | None = None
+    target_path: Path | None = None
+    select_words: tuple[str, ...] = ()
+    exclude_words: tuple[str, ...] = ()
+    profiles_dir: Path | None = None
+    profile: str | None = None
+    target: str | None = None
+    threads: int | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    full_scan: bool = False
+    full_refresh: bool = False
+    force: bool = False
+    steal: bool = False
+    mock: bool = False
+    sends: bool = False
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_command(cls, values: Mapping[str, Any], environ: Mapping[str, str]) -> SessionOptions:
+        """Build from a command's parameters; those that a command has not keep their defaults.
+
+        Raises:
+            SettingsError: `--vars` is no YAML mapping.
+        """
+        known = {name: values[name] for name in cls.__slots__ if name in values}
+        return cls(**{**known, "variables": _variables(values.get("variables", "{}")), "environ": environ})
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFound:
+    """A plan, and what would stop a run, if anything would."""
+
+    plan: Plan
+    objection: str | None = None
+
+
+class Session:
+    """Use as a context manager: the warehouse is connected inside."""
+
+    def __init__(self, project: Project, options: SessionOptions) -> None:
+        self._project = project
+        self._options = options
+        self._run_id = str(uuid.uuid4())
+        self._stack = ExitStack()
+        self._runner: Runner | None = None
+        self._is_stopped = False
+
+    def __enter__(self) -> Session:
+        options = self._options
+        self._syncs = self._project.selected(options.select_words, options.exclude_words)
+        self._key = self._project_key()
+        self._warehouse = DbtWarehouse(
+            DbtOptions(
+                project_dir=self._project.folder,
+                profiles_dir=options.profiles_dir,
+                profile=options.profile,
+                target=options.target,
+                threads=options.threads,
+                variables=options.variables,
+            )
+        )
+        self._check_adapter()
+        self._stack.enter_context(self._warehouse)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def plans(self) -> Iterator[PlanFound]:
+        """Plan every sync; staged rows are temporary."""
+        planner = self._planner()
+        for resolved in planner.resolve(self._syncs):
+            prepared = planner.plan(resolved, RunIdentity(self._run_id))
+            plan = planner.with_samples(prepared)
+            try:
+                plan.guard(self._settings.limits)
+            except UnsafePlan as error:
+                yield PlanFound(plan, str(error))
+            else:
+                yield PlanFound(plan)
+
+    def mocked(self) -> Iterator[tuple[str, RenderedRequest | Refusal]]:
+        """Every request that a run would send, by sync."""
+        planner = self._planner()
+        destination = self._destination()
+        limits = self._delivery_settings().limits
+        for resolved in planner.resolve(self._syncs):
+            prepared = planner.plan(resolved, RunIdentity(self._run_id))
+            for request in mocked_requests(self._warehouse, destination, prepared, limits):
+                yield resolved.sync.name, request
+
+    def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
+        """Run every sync, one after the other.
+
+        Raises:
+            SettingsError: this target may not send.
+        """
+        self._check_target()
+        planner = self._planner()
+        syncs: tuple[ResolvedSync, ...] = planner.resolve(self._syncs)
+        destination = self._destination()
+        self._stack.callback(destination.close)
+        extra = {"progress": progress} if progress else {}
+        self._runner = Runner(self._warehouse, destination, planner, self._run_settings(), **extra)
+        for resolved in syncs:
+            if self._is_stopped:
+                return
+            yield self._runner.run(resolved)
+
+    def stop(self) -> None:
+        """Finish what is in flight and end. Safe in a signal handler."""
+        self._is_stopped = True
+        if self._runner is not None:
+            self._runner.stop()
+
+    def status(self, most: int) -> dict[str, Any]:
+        """What the state schema says: syncs, last runs, rejected rows."""
+        state = self._planner().state
+        if not state.exists():
+            return {"syncs": [], "runs": [], "rejected": []}
+        state.check_version()
+        return {
+            "syncs": [dict(zip(_SYNC_FIELDS, row, strict=True)) for row in state.syncs()],
+            "runs": [dict(zip(_RUN_FIELDS, row, strict=True)) for row in state.runs(most)],
+            "rejected": [dict(zip(_REJECT_FIELDS, row, strict=True)) for row in state.rejected()],
+        }
+
+    @property
+    def _settings(self) -> Settings:
+        return self._project.settings
+
+    def _project_key(self) -> str | None:
+        """The key where it is needed; a plan uses it when it is there, to compare what it belongs to."""
+        if self._options.mock:
+            return None
+        variable = self._settings.project_key_variable
+        if not self._options.sends and not self._options.environ.get(variable):
+            return None
+        return self._settings.project_key(self._options.environ).reveal()
+
+    def _planner(self) -> Planner:
+        destination = self._destination().identity if self._key else None
+        return Planner(
+            self._warehouse,
+            PlanSettings(
+                schema=self._settings.state_schema,
+                destination=destination,
+                oldest_first=self._settings.host.region is not None,
+                full_scan=self._options.full_scan,
+                full_refresh=self._options.full_refresh,
+            ),
+        )
+
+    def _destination(self) -> PostHog:
+        delivery = self._settings.delivery
+        return PostHog(
+            PostHogConfig(
+                host=self._settings.host.ingest,
+                project_key=self._key or "",
+                run_id=self._run_id,
+                protocol=self._settings.protocol,
+                timeout=Timeout(read=delivery.timeout_seconds),
+                in_flight=delivery.in_flight,
+            )
+        )
+
+    def _delivery_settings(self) -> DeliverySettings:
+        delivery = self._settings.delivery
+        return DeliverySettings(
+            limits=BatchLimits(messages=delivery.batch_messages, bytes=delivery.batch_bytes),
+            in_flight=delivery.in_flight,
+            events_per_second=delivery.events_per_second,
+            historical_events_per_second=self._settings.historical_rate,
+        )
+
+    def _run_settings(self) -> RunSettings:
+        delivery = self._settings.delivery
+        return RunSettings(
+            run_id=self._run_id,
+            owner=f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}",
+            dbt_invocation_id=self._project.manifest.invocation_id or None,
+            limits=None if self._options.force else self._settings.limits,
+            full_refresh=self._options.full_refresh,
+            steal=self._options.steal,
+            courier=CourierSettings(delivery.confirm_seconds, delivery.stream_minutes * 60),
+            delivery=self._delivery_settings(),
+            known_names=frozenset(sync.name for sync in self._project.syncs),
+        )
+
+    def _check_target(self) -> None:
+        target = self._warehouse.target_name
+        if not self._settings.may_send(target):
+            allowed = ", ".join(self._settings.targets)
+            raise SettingsError(
+                Problem(
+                    f"the dbt target `{target}` may not send; `targets` allows {allowed}.",
+                    "Choose one of them with --target, or add this one. `plan` and `run --mock` work with every target.",
+                    file=self._settings.file,
+                    path="$.targets",
+                )
+            )
+
+    def _check_adapter(self) -> None:
+        built_with, connected = self._project.manifest.adapter_type, self._warehouse.adapter_type
+        if built_with and built_with != connected:
+            raise SettingsError(
+                Problem(
+                    f"the manifest was made for {built_with}, and the target `{self._warehouse.target_name}` is {connected}.",
+                    "Name the target that dbt built with --target.",
+                )
+            )
+
+
+def _variables(text: str) -> Mapping[str, Any]:
+    import yaml  # noqa: PLC0415 - only commands that reach a warehouse come here
+
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(Problem("--vars is not valid YAML.", "Write it as dbt does: '{name: value}'.")) from error
+    if not isinstance(values, dict):
+        raise SettingsError(Problem("--vars is no mapping.", "Write it as dbt does: '{name: value}'."))
+    return values
