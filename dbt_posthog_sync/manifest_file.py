@@ -18,6 +18,7 @@ QUERYABLE = ("model", "snapshot", "seed", "source")
 
 _MENTION = b"posthog"
 _UNIQUE_ID = b'"unique_id":'
+_WIDEST_GAP = 16  # spaces between a key and its value
 _FARTHEST_METADATA = 64  # dbt writes the metadata first
 
 _NODE_KINDS = frozenset({*QUERYABLE, "analysis", "test", "operation", "sql_operation", "sql operation", "rpc"})
@@ -66,7 +67,8 @@ class _Piece:
         """The part of the manifest it comes from; `disabled` holds a list under each key."""
         if self.kind not in _NODE_KINDS:
             return ""
-        if self.text[len(self.unique_id) + 3 :].lstrip()[:1] == b"[":
+        value = len(self.unique_id) + len('"":')
+        if self.text[value : value + _WIDEST_GAP].lstrip()[:1] == b"[":
             return "disabled"
         return "sources" if self.kind == "source" else "nodes"
 
@@ -123,7 +125,7 @@ def _scanned(content: bytes, keep: Collection[str]) -> Contents | None:
     document: dict[str, Any] = {"nodes": {}, "sources": {}, "disabled": {}}
     document["metadata"] = _first_value(content[start : content.index(pieces[0].text)])
     for piece in pieces:
-        if piece.section and (_MENTION in piece.text.lower() or piece.name in keep):
+        if (_MENTION in piece.text.lower() or piece.name in keep) and piece.section:
             document[piece.section][piece.unique_id] = _first_value(piece.text)
     enabled = [piece for piece in pieces if piece.section in ("nodes", "sources") and piece.kind in QUERYABLE]
     files = frozenset(piece.property_file for piece in enabled) - {""}

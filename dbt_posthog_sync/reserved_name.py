@@ -1,6 +1,6 @@
 """Reserved names: properties and events that PostHog reads as commands, so that no row may bring them along.
 
-Source: PostHog's ingestion (rust/capture, nodejs person and group steps), as gathered in docs/annotation.md.
+Source: PostHog's ingestion (PostHog/posthog: rust/capture, and the person and group steps of nodejs).
 """
 
 from __future__ import annotations
@@ -58,6 +58,17 @@ def reserved_property(name: str, kind: ObjectType) -> str | None:
     """Return why a property may not have this name, or None when it may."""
     is_event = kind in (ObjectType.EVENT, ObjectType.PAGE)
     return _EVERYWHERE.get(name) or (_IN_EVENTS if is_event else _IN_PROFILES).get(name)
+
+
+def reserved_names() -> Mapping[str, Mapping[str, str]]:
+    """Return every reserved name with its reason, by where it is reserved."""
+    events = {**_EVENT_NAMES, **{f"{prefix}...": reason for prefix, reason in _EVENT_PREFIXES.items()}}
+    return {
+        "Properties of every object": _EVERYWHERE,
+        "Properties of events and pages": _IN_EVENTS,
+        "Properties of persons and groups": _IN_PROFILES,
+        "Names of events": events,
+    }
 
 
 def reserved_event(name: str) -> str | None:

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import psycopg2
+import psycopg2.extensions
 import yaml
 
+from dbt_posthog_sync.annotation import syncs_from
+from dbt_posthog_sync.courier import CourierSettings
+from dbt_posthog_sync.delivery import DeliverySettings
+from dbt_posthog_sync.destinations import Row
+from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig
+from dbt_posthog_sync.http import RetryPolicy
+from dbt_posthog_sync.courier import row_of
+from dbt_posthog_sync.manifest import manifest_from
+from dbt_posthog_sync.plan import Limits, Plan
+from dbt_posthog_sync.planner import Planner, PlanSettings
+from dbt_posthog_sync.resolved_sync import ResolvedSync
+from dbt_posthog_sync.runner import Runner, RunSettings
+from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync_run import SyncRun
+from dbt_posthog_sync.testing import StandIn
+from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtOptions, DbtWarehouse
 
+PROJECT = "lab"
+NO_PATIENCE = RetryPolicy(attempts=3, total_seconds=60, base=0.0, cap=0.0, jitter=0.0)
 _numbers = itertools.count(1)
 
 
@@ -24,6 +43,7 @@ class Server:
 
     kind: str
     database: str
+    schema: str
     output: Mapping[str, Any]
     connect: Callable[[], Any]
 
@@ -39,17 +59,21 @@ class Server:
         finally:
             connection.close()
 
+    def relation(self, table: str) -> str:
+        """A table's name as dbt writes it into the manifest."""
+        return f'"{self.database}"."{self.schema}"."{table}"'
+
 
 def duckdb_server(folder: Path) -> Server:
     """A DuckDB file."""
     path = folder / "lab.duckdb"
-    output = {"type": "duckdb", "path": str(path), "schema": "main"}
-    return Server("duckdb", "lab", output, lambda: _committing(duckdb.connect(str(path))))
 
+    def connect() -> Any:
+        connection = duckdb.connect(str(path))
+        connection.execute("begin")
+        return connection
 
-def _committing(connection: Any) -> Any:
-    connection.execute("begin")
-    return connection
+    return Server("duckdb", "lab", "main", {"type": "duckdb", "path": str(path), "schema": "main"}, connect)
 
 
 def postgres_server(dsn: str) -> Server:
@@ -65,31 +89,143 @@ def postgres_server(dsn: str) -> Server:
         "schema": "public",
         "threads": 1,
     }
-    return Server("postgres", str(output["dbname"]), output, lambda: psycopg2.connect(dsn))
+    return Server("postgres", str(output["dbname"]), "public", output, lambda: psycopg2.connect(dsn))
 
 
 def write_project(folder: Path, output: Mapping[str, Any]) -> Path:
     """A dbt project folder with a profile for one server; nothing in it is parsed by dbt."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "dbt_project.yml").write_text("name: lab\nversion: 1.0.0\nprofile: lab\n")
+    (folder / "dbt_project.yml").write_text(f"name: {PROJECT}\nversion: 1.0.0\nprofile: lab\n")
     profile = {"lab": {"target": "dev", "outputs": {"dev": dict(output)}}}
     (folder / "profiles.yml").write_text(yaml.safe_dump(profile))
     return folder
 
 
-@contextmanager
-def opened(folder: Path, server: Server) -> Iterator[DbtWarehouse]:
-    """The warehouse as the program opens it."""
+def prepared_warehouse(server: Server, folder: Path) -> DbtWarehouse:
+    """The program's warehouse, ready to be entered."""
     project = write_project(folder, server.output)
-    with DbtWarehouse(DbtOptions(project_dir=project, profiles_dir=project)) as warehouse:
-        yield warehouse
+    return DbtWarehouse(DbtOptions(project_dir=project, profiles_dir=project))
 
 
 def fresh_name(prefix: str) -> str:
-    """A name that no other test of this process uses."""
-    return f"{prefix}_{next(_numbers)}"
+    """A name that no other test uses, in this process or another."""
+    return f"{prefix}_{next(_numbers)}_{uuid.uuid4().hex[:6]}"
 
 
-def values(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of SQL expressions as a `values` list."""
-    return ", ".join("(" + ", ".join(row) + ")" for row in rows)
+def manifest_for(server: Server, models: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]]) -> dict[str, Any]:
+    """A manifest as dbt writes it, with one annotated model a table."""
+    nodes = {
+        f"model.{PROJECT}.{table}": {
+            "unique_id": f"model.{PROJECT}.{table}",
+            "resource_type": "model",
+            "package_name": PROJECT,
+            "name": table,
+            "alias": table,
+            "database": server.database,
+            "schema": server.schema,
+            "relation_name": server.relation(table),
+            "original_file_path": f"models/{table}.sql",
+            "patch_path": f"{PROJECT}://models/schema.yml",
+            "fqn": [PROJECT, table],
+            "tags": [],
+            "columns": {},
+            "config": {"materialized": "table", "enabled": True, "meta": {"posthog_sync": annotation}},
+            "meta": {"posthog_sync": annotation},
+        }
+        for table, annotation in models.items()
+    }
+    metadata = {
+        "dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json",
+        "dbt_version": "1.11.16",
+        "project_name": PROJECT,
+        "adapter_type": server.kind,
+        "invocation_id": "00000000-0000-4000-8000-000000000000",
+    }
+    return {"metadata": metadata, "nodes": nodes, "sources": {}, "disabled": {}}
+
+
+@dataclass
+class Lab:
+    """One table, its annotation, one state schema, one stand-in.
+
+    Attributes:
+        server: the warehouse.
+        posthog: the stand-in.
+        warehouse: the program's own connection.
+        table: name of the table to sync.
+        schema: name of the state schema.
+        limits: guards of the runs; None is `--force`.
+        delivery: how batches travel; no waiting by default.
+        courier: how often is confirmed.
+        protocol: v1, v0 or auto.
+    """
+
+    server: Server
+    posthog: StandIn
+    warehouse: DbtWarehouse
+    table: str
+    schema: str
+    limits: Limits | None = field(default_factory=Limits)
+    delivery: DeliverySettings = field(default_factory=lambda: DeliverySettings(retry=NO_PATIENCE))
+    courier: CourierSettings = field(default_factory=CourierSettings)
+    protocol: Any = "auto"
+
+    def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run SQL; `{model}` is the table, `{state}` the state schema."""
+        return self.server.sql(statement.format(model=self.table, state=self.schema))
+
+    def build(self, select: str) -> None:
+        """Build the model from a select, as dbt builds a table."""
+        self.server.sql(f"drop table if exists {self.table}")
+        self.server.sql(f"create table {self.table} as {select}")
+
+    def sync(self, annotation: Mapping[str, Any]) -> Sync:
+        """The sync that an annotation of the table comes to."""
+        return syncs_from(manifest_from(manifest_for(self.server, {self.table: annotation})))[0]
+
+    def planner(self, destination: PostHog | None = None, **settings: Any) -> Planner:
+        """A planner with the lab's state schema."""
+        identity = destination.identity if destination else None
+        return Planner(self.warehouse, PlanSettings(schema=self.schema, destination=identity, **settings))
+
+    def destination(self, run_id: str = "00000000-0000-4000-8000-000000000001") -> PostHog:
+        """PostHog as the program reaches it: the stand-in."""
+        return PostHog(PostHogConfig(self.posthog.url, self.posthog.token, run_id, protocol=self.protocol))
+
+    def resolve(self, annotation: Mapping[str, Any]) -> ResolvedSync:
+        """The annotation matched to the table."""
+        return self.planner().resolve([self.sync(annotation)])[0]
+
+    def plan(self, annotation: Mapping[str, Any], **settings: Any) -> Plan:
+        """What `plan` finds."""
+        planner = self.planner(**settings)
+        resolved = planner.resolve([self.sync(annotation)])[0]
+        return planner.with_samples(planner.plan(resolved, RunIdentity("plan")))
+
+    def messages(self, annotation: Mapping[str, Any]) -> list[Row]:
+        """The messages of all rows that may be sent, as the warehouse builds them, in the order of their positions."""
+        planner = self.planner()
+        prepared = planner.plan(self.resolve(annotation), RunIdentity("messages"))
+        stream = self.warehouse.stream("message_stream", own_connection=False, sync=prepared.arguments.for_macro())
+        with stream as chunks:
+            return sorted(row_of(result) for chunk in chunks for result in chunk)
+
+    def run(self, annotation: Mapping[str, Any], **changes: Any) -> SyncRun:
+        """Run the sync; `full_refresh`, `full_scan`, `steal` and `force` as on the command line."""
+        runner = self.runner(**changes)
+        return runner.run(runner._planner.resolve([self.sync(annotation)])[0])
+
+    def runner(self, *, full_scan: bool = False, force: bool = False, **changes: Any) -> Runner:
+        """A runner against the stand-in."""
+        run_id = str(uuid.uuid4())
+        destination = self.destination(run_id)
+        full_refresh = changes.get("full_refresh", False)
+        planner = self.planner(destination, full_scan=full_scan, full_refresh=full_refresh)
+        settings = RunSettings(
+            run_id=run_id,
+            owner="the lab",
+            limits=None if force else self.limits,
+            courier=self.courier,
+            delivery=self.delivery,
+        )
+        return Runner(self.warehouse, destination, planner, replace(settings, **changes))

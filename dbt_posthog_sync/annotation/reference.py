@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dbt_posthog_sync.annotation.shape import NOT_AVAILABLE
+from dbt_posthog_sync.reserved_name import reserved_names
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, flow, load_schema, properties_of
 from dbt_posthog_sync.sync import ObjectType
 
@@ -49,7 +50,8 @@ With `properties: all`, a column may say how it takes part (dbt 1.10 and later; 
 
 def annotation_reference() -> str:
     """Return the text of docs/annotation.md."""
-    return "\n".join([_INTRODUCTION, *_objects(), *_section(_COLUMNS, "column_annotation"), *_not_available()])
+    columns = _section(_COLUMNS, "column_annotation")
+    return "\n".join([_INTRODUCTION, *_objects(), *columns, *_reserved(), *_not_available()])
 
 
 def _objects() -> Iterator[str]:
@@ -81,6 +83,16 @@ def _meaning(schema: Mapping[str, Any]) -> str:
 
 def _example(key: str, schema: Mapping[str, Any]) -> str:
     return "<br>".join(f"`{key}: {flow(example)}`" for example in schema.get("examples", ())).replace("|", "\\|")
+
+
+def _reserved() -> Iterator[str]:
+    yield "## Reserved names"
+    yield ""
+    yield "PostHog reads these as commands, so no column and no constant may be mapped onto them."
+    for where, names in reserved_names().items():
+        yield f"\n{where}:\n"
+        yield from (f"- `{name}`: {reason}." for name, reason in names.items())
+    yield ""
 
 
 def _not_available() -> Iterator[str]:

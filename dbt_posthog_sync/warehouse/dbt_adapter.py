@@ -74,6 +74,7 @@ class DbtWarehouse:
 
         # dbt finds the adapter of a macro's dispatch in this registry, one a type; another warehouse may have used it.
         FACTORY.adapters[self._adapter.type()] = self._adapter
+        self._adapter.cache.clear()  # what existed when this warehouse was last open says nothing about today
         with _translated():
             self._adapter.acquire_connection(_PACKAGE)
             self._prepare_session()

@@ -64,6 +64,7 @@ class State:
     def __init__(self, warehouse: Warehouse, schema: str) -> None:
         self._warehouse = warehouse
         self._schema = schema
+        self._is_known_to_exist = False
 
     @property
     def schema(self) -> str:
@@ -72,12 +73,14 @@ class State:
 
     def exists(self) -> bool:
         """True when the state schema has been created by an earlier run."""
-        database = self._warehouse.evaluate("target_database")
-        return bool(
-            self._warehouse.evaluate(
-                "relation_exists", database=database, schema=self._schema, identifier="schema_version"
+        if not self._is_known_to_exist:
+            database = self._warehouse.evaluate("target_database")
+            self._is_known_to_exist = bool(
+                self._warehouse.evaluate(
+                    "relation_exists", database=database, schema=self._schema, identifier="schema_version"
+                )
             )
-        )
+        return self._is_known_to_exist
 
     def ensure(self) -> None:
         """Create what is missing of the state schema.
@@ -90,6 +93,7 @@ class State:
             for macro in _TABLES:
                 self._warehouse.run(macro, schema=self._schema)
             self._warehouse.run("record_schema_version", schema=self._schema, program=__version__)
+            self._is_known_to_exist = True
         self.check_version()
 
     def check_version(self) -> None:
