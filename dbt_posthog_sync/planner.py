@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from dbt_posthog_sync.annotation.clashes import person_clashes
 from dbt_posthog_sync.column_type import ColumnType
 from dbt_posthog_sync.errors import AnnotationError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, Sample
@@ -72,12 +74,14 @@ class Planner:
         Raises:
             AnnotationError: with every problem of every sync; nothing has been written or sent.
         """
-        resolved, problems = [], []
+        resolved: list[ResolvedSync] = []
+        problems: list[Problem] = []
         for sync in syncs:
             found, faults = self._resolve_one(sync)
             problems += faults
             if found is not None:
                 resolved.append(found)
+        problems += _clashes(resolved)
         if problems:
             raise AnnotationError(*problems)
         return tuple(resolved)
@@ -208,12 +212,34 @@ class Planner:
                 "another project key or host than the ones of this run. One state must not serve two PostHog projects: "
                 "set another state_schema for this target, or use the key and host of before."
             )
+        if self._settings.full_refresh:
+            return
         key_type = self.state.functions(arguments).key_type
-        if key_type != stored.key_type and not self._settings.full_refresh:
+        if key_type != stored.key_type:
             raise UnsafePlan(
                 f"{name}: the sync key was {stored.key_type} and is now {key_type}, so no row would be recognised. "
                 "Cast it back in the model, or run with --full-refresh to send every row again."
             )
+        was, now = json.loads(stored.mapping), arguments.resolved.mapping()
+        for part, word in (("object", "object"), ("sync_key", "sync key")):
+            if was.get(part) != now[part]:
+                raise UnsafePlan(
+                    f"{name}: the {word} was {_shown(was.get(part))} and is now {_shown(now[part])}, so what was "
+                    "delivered says nothing about these rows. Give the sync a new `name`, or run with --full-refresh "
+                    "to send every row again."
+                )
+
+
+def _shown(part: object) -> str:
+    return ": ".join(part) if isinstance(part, list) else str(part)
+
+
+def _clashes(resolved: Iterable[ResolvedSync]) -> Iterator[Problem]:
+    """Persons' properties that two syncs write; `properties: all` shows them only once the columns are known."""
+    persons = [one for one in resolved if one.sync.object is ObjectType.PERSON]
+    for sync, message in person_clashes((one.sync, [p.name for p in one.properties]) for one in persons):
+        advice = "Let one sync write it, or write `shared: true` in both if they never fight over a person."
+        yield Problem(message, advice, sync.model.name, sync.model.file)
 
 
 def _relation_column(name: str, type_text: str, hash_as_text: bool) -> RelationColumn:

@@ -193,9 +193,6 @@ class Runner:
         """After a complete delivery: drop the staged rows and write down what the next run compares with."""
         state, plan, arguments = self._planner.state, prepared.plan, snapshot.arguments
         sync_id = arguments.resolved.id
-        if plan.staged.has_table:
-            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
-        self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
         functions = state.functions(arguments)
         values: dict[str, Any] = {
             "changes_table": None,
@@ -212,7 +209,14 @@ class Runner:
         }
         if tally.streamed == plan.estimated_events:
             values["window_start"] = prepared.next_window_start
-        state.update(sync_id, values)
+        with self._warehouse.transaction():
+            state.hold_lease(sync_id, arguments.run)
+            if plan.staged.has_table:
+                self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
+            elif arguments.tables.previous is not None:
+                self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
+            self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
+            state.update(sync_id, values)
         stored = state.read(sync_id)
         if stored is not None:
             snapshot.fold_if_due(stored)

@@ -6,16 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from dbt_posthog_sync.errors import SettingsError
 from dbt_posthog_sync.host import Host
+from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import SETTINGS_SCHEMA, Fault, Steps, faults, json_path, load_schema
 from dbt_posthog_sync.secret import Secret, secrets_in, shown
 from dbt_posthog_sync.spelling import nearest
 
 SETTINGS_FILE = "posthog_sync.yml"
+Protocol: TypeAlias = Literal["auto", "v0", "v1"]
 HOST_VARIABLE = "POSTHOG_HOST"
 PROJECT_KEY_VARIABLE = "POSTHOG_PROJECT_API_KEY"
 PERSONAL_KEY_VARIABLE = "POSTHOG_PERSONAL_API_KEY"
@@ -30,15 +32,6 @@ _ENVIRONMENT_ADVICE = (
     "Put the key into an environment variable and write its name: `project_api_key: {env: POSTHOG_PROJECT_API_KEY}`."
     " Replace the key if the file was ever committed."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Guards of a plan; None switches one off."""
-
-    max_changed_percent: float | None = 50
-    max_removed_percent: float | None = 30
-    max_events: int | None = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +77,7 @@ class Settings:
     """
 
     host: Host = field(default_factory=lambda: Host.from_text("us"))
-    protocol: str = "auto"
+    protocol: Protocol = "auto"
     project_key_variable: str = PROJECT_KEY_VARIABLE
     personal_key_variable: str = PERSONAL_KEY_VARIABLE
     targets: tuple[str, ...] = ()

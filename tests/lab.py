@@ -29,6 +29,7 @@ from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.testing import StandIn
+from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtOptions, DbtWarehouse
 
@@ -162,7 +163,7 @@ class Lab:
 
     server: Server
     posthog: StandIn
-    warehouse: DbtWarehouse
+    warehouse: Warehouse
     table: str
     schema: str
     limits: Limits | None = field(default_factory=Limits)

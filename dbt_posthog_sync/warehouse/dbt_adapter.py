@@ -347,8 +347,20 @@ def _register_adapter(options: DbtOptions) -> Any:
         adapter = get_adapter(config)
         macros = ManifestLoader.load_macros(config, adapter.connections.set_query_header)
         adapter.set_macro_resolver(macros)
-        adapter.set_macro_context_generator(generate_runtime_macro_context)
+        adapter.set_macro_context_generator(_kept(generate_runtime_macro_context))
     return adapter
+
+
+def _kept(generate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Make each macro's context once: dbt would build all its namespaces again for every statement."""
+    contexts: dict[str, dict[str, Any]] = {}
+
+    def context(macro: Any, config: Any, manifest: Any, package_name: str | None) -> dict[str, Any]:
+        if macro.unique_id not in contexts:
+            contexts[macro.unique_id] = generate(macro, config, manifest, package_name)
+        return dict(contexts[macro.unique_id])
+
+    return context
 
 
 def _runtime_config(options: DbtOptions) -> Any:

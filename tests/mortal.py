@@ -1,0 +1,65 @@
+"""A warehouse that dies at a chosen statement, to see what a killed run leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from dbt_posthog_sync.warehouse import ResultRow, Warehouse
+
+
+class Killed(BaseException):
+    """The process is gone: nothing may catch this."""
+
+
+class MortalWarehouse:
+    """Passes everything on, until its statements are used up."""
+
+    def __init__(self, warehouse: Warehouse, statements: int) -> None:
+        self._warehouse = warehouse
+        self._left = statements
+
+    @property
+    def adapter_type(self) -> str:
+        return self._warehouse.adapter_type
+
+    @property
+    def target_name(self) -> str:
+        return self._warehouse.target_name
+
+    @property
+    def survived(self) -> bool:
+        """True when the run needed fewer statements."""
+        return self._left > 0
+
+    def evaluate(self, macro: str, **arguments: Any) -> Any:
+        return self._warehouse.evaluate(macro, **arguments)
+
+    def run(self, macro: str, **arguments: Any) -> int:
+        self._age()
+        return self._warehouse.run(macro, **arguments)
+
+    def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
+        self._age()
+        return self._warehouse.rows(macro, **arguments)
+
+    @contextmanager
+    def transaction(self, *, one_view: bool = False) -> Iterator[None]:
+        with self._warehouse.transaction(one_view=one_view):
+            yield
+            self._age()
+
+    def stream(
+        self, macro: str, *, own_connection: bool = True, **arguments: Any
+    ) -> AbstractContextManager[Iterator[Sequence[ResultRow]]]:
+        self._age()
+        return self._warehouse.stream(macro, own_connection=own_connection, **arguments)
+
+    def repeated(self, macro: str, *, seconds: float, **arguments: Any) -> AbstractContextManager[None]:
+        return self._warehouse.repeated(macro, seconds=seconds, **arguments)
+
+    def _age(self) -> None:
+        self._left -= 1
+        if self._left <= 0:
+            raise Killed
