@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -15,8 +16,10 @@ from dbt_posthog_sync import __version__
 from dbt_posthog_sync.errors import SyncError, UserError
 
 if TYPE_CHECKING:
+    from dbt_posthog_sync.plan import Plan
     from dbt_posthog_sync.project import Project
     from dbt_posthog_sync.session import Session, SessionOptions
+    from dbt_posthog_sync.sync_run import SyncRun
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -88,15 +91,13 @@ def init(model: str | None, object_name: str, project_dir: Path | None, target_p
     from dbt_posthog_sync.project import project_folder
     from dbt_posthog_sync.reporter import as_json
     from dbt_posthog_sync.settings import SETTINGS_FILE
-    from dbt_posthog_sync.starter import starter_settings
+    from dbt_posthog_sync.starter import write_settings
 
     folder = project_folder(project_dir)
     path = folder / SETTINGS_FILE
-    is_new = not path.exists()
-    if is_new:
-        path.write_text(starter_settings(), encoding="utf-8")
-    _say(f"{'Wrote' if is_new else 'Left as it is:'} {path}")
     annotation = _first_annotation(folder / (target_path or "target"), model, object_name) if model else None
+    is_new = write_settings(path)
+    _say(f"{'Wrote' if is_new else 'Left as it is:'} {path}")
     if output == "json":
         click.echo(as_json("init", settings=str(path), written=is_new, annotation=annotation))
     elif annotation:
@@ -164,13 +165,13 @@ def plan(**values: Any) -> None:
     from dbt_posthog_sync.reporter import as_json, plan_text, plan_values
 
     output, options = values["output"], _session_options(values)
-    objections = []
-    plans = []
+    objections: list[str] = []
+    plans: list[Plan] = []
     with _session(options) as session:
         for found in session.plans():
-            plans.append(found.plan)
+            plans += [found.plan] if found.plan else []
             objections += [found.objection] if found.objection else []
-            if output == "text":
+            if output == "text" and found.plan:
                 click.echo(plan_text(found.plan))
     if output == "json":
         click.echo(as_json("plan", plans=[plan_values(one) for one in plans], objections=objections))
@@ -205,24 +206,26 @@ def run(**values: Any) -> None:
     if values["mock"]:
         _mock(options, values["output"])
         return
-    with _session(options) as session:
-        sys.exit(_run(session, values["output"], allow_rejected=values["allow_rejected"]))
+    with _session(options) as session, _stopped_by_signals(session) as caught:
+        code = _run(session, values["output"], allow_rejected=values["allow_rejected"])
+    sys.exit(_INTERRUPTED[caught[0]] if caught else code)
 
 
 def _run(session: Session, output: str, *, allow_rejected: bool) -> int:
     from dbt_posthog_sync.reporter import as_json, run_text, run_values
     from dbt_posthog_sync.sync_run import RunStatus
 
-    caught = _stop_on_signals(session)
-    runs = []
-    for sync_run in session.runs(_progress_bar()):
-        runs.append(sync_run)
-        if output == "text":
-            click.echo(run_text(sync_run))
-    if output == "json":
-        click.echo(as_json("run", runs=[run_values(one) for one in runs]))
-    if caught:
-        return _INTERRUPTED[caught[0]]
+    runs: list[SyncRun] = []
+    try:
+        for sync_run in session.runs(_progress_bar()):
+            runs.append(sync_run)
+            if output == "text":
+                click.echo(run_text(sync_run))
+            elif sync_run.message:
+                _say(f"{sync_run.sync_name}: {sync_run.message}")
+    finally:
+        if output == "json" and runs:  # also when a later sync fails: what was done is told
+            click.echo(as_json("run", runs=[run_values(one) for one in runs]))
     codes = (0 if allow_rejected and one.status is RunStatus.REJECTED else one.exit_code for one in runs)
     return max(codes, default=0)
 
@@ -231,17 +234,22 @@ def _mock(options: SessionOptions, output: str) -> None:
     from dbt_posthog_sync.destinations import Refusal
     from dbt_posthog_sync.reporter import as_json, request_text, request_values
 
+    requests = 0
     with _session(options) as session:
         for name, request in session.mocked():
             if isinstance(request, Refusal):
                 _say(f"{name}: one row would be rejected: {request.reason}")
-            elif output == "json":
+                continue
+            requests += 1
+            if output == "json":
                 click.echo(as_json("request", sync=name, **request_values(request)))
             else:
                 click.echo(request_text(name, request))
+    _say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
 
 
-def _stop_on_signals(session: Session) -> list[signal.Signals]:
+@contextmanager
+def _stopped_by_signals(session: Session) -> Iterator[list[signal.Signals]]:
     """Finish what is in flight on the first Ctrl-C or SIGTERM; stop at once on the second."""
     caught: list[signal.Signals] = []
 
@@ -251,9 +259,12 @@ def _stop_on_signals(session: Session) -> list[signal.Signals]:
         caught.append(signal.Signals(number))
         session.stop()
 
-    for number in _INTERRUPTED:
-        signal.signal(number, stop)
-    return caught
+    before = {number: signal.signal(number, stop) for number in _INTERRUPTED}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _progress_bar() -> Callable[[str, int, int], None] | None:
@@ -367,8 +378,8 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         _say("Stopped.")
         sys.exit(_INTERRUPTED[signal.SIGINT])
-    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
-        _say(f"This is a bug in dbt-posthog-sync {__version__}: {type(error).__name__}: {error}")
+    except Exception as error:  # the one place where a bug becomes a message
+        _say(f"This is a bug in dbt-posthog-sync {__version__}: {type(error).__name__}: {' '.join(str(error).split())}")
         if os.environ.get("DBT_POSTHOG_SYNC_TRACEBACK"):
             raise
         _say("Set DBT_POSTHOG_SYNC_TRACEBACK=1 to see where, and please report it.")

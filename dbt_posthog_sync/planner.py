@@ -88,10 +88,7 @@ class Planner:
 
     def _resolve_one(self, sync: Sync) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
         model = sync.model
-        exists = self._warehouse.evaluate(
-            "relation_exists", database=model.database, schema=model.schema, identifier=model.identifier
-        )
-        if not exists:
+        if not self._warehouse.has_relation(model.database, model.schema, model.identifier):
             problem = Problem(
                 f"the relation {model.relation_name} does not exist in the warehouse.",
                 f"Build it first: dbt build --select {model.name}. Check that the target is the one you built.",

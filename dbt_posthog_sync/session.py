@@ -19,7 +19,7 @@ from dbt_posthog_sync.delivery import DeliverySettings
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, UnsafePlan
-from dbt_posthog_sync.http import Timeout
+from dbt_posthog_sync.http import RetryPolicy, Timeout
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
@@ -30,8 +30,8 @@ from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
-from dbt_posthog_sync.warehouse.dbt_adapter import DbtOptions, DbtWarehouse
-
+from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
+from dbt_posthog_sync.warehouse.profile import DbtOptions
 
 _SYNC_FIELDS = ("id", "name", "model", "object", "live_keys", "updated_at", "is_held", "owner", "heartbeat_at")
 _RUN_FIELDS = (
@@ -75,9 +75,9 @@ class SessionOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlanFound:
-    """A plan, and what would stop a run, if anything would."""
+    """A plan, and what would stop a run, if anything would; the plan is None where that is known before staging."""
 
-    plan: Plan
+    plan: Plan | None
     objection: str | None = None
 
 
@@ -95,19 +95,17 @@ class Session:
     def __enter__(self) -> Session:
         options = self._options
         self._syncs = self._project.selected(options.select_words, options.exclude_words)
-        self._key = self._project_key()
-        self._warehouse = DbtWarehouse(
-            DbtOptions(
-                project_dir=self._project.folder,
-                profiles_dir=options.profiles_dir,
-                profile=options.profile,
-                target=options.target,
-                threads=options.threads,
-                variables=options.variables,
-            )
-        )
+        self._warehouse = DbtWarehouse(self._dbt_options())
         self._check_adapter()
-        self._stack.enter_context(self._warehouse)
+        if options.sends:
+            self._check_target()
+        self._key = self._project_key()
+        with ExitStack() as stack:
+            # As dbt does: a relative path in profiles.yml, such as DuckDB's, counts from the project's folder.
+            stack.callback(os.chdir, Path.cwd())
+            os.chdir(self._project.folder)
+            stack.enter_context(self._warehouse)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -116,12 +114,16 @@ class Session:
         self._stack.__exit__(kind, error, trace)
 
     def plans(self) -> Iterator[PlanFound]:
-        """Plan every sync; staged rows are temporary."""
-        planner = self._planner()
+        """Plan every sync; staged rows are temporary.
+
+        Raises:
+            StateError: the state schema was written by a newer program.
+        """
+        planner = self._reading_planner()
         for resolved in planner.resolve(self._syncs):
-            prepared = planner.plan(resolved, RunIdentity(self._run_id))
-            plan = planner.with_samples(prepared)
+            plan = None
             try:
+                plan = planner.with_samples(planner.plan(resolved, RunIdentity(self._run_id)))
                 plan.guard(self._settings.limits)
             except UnsafePlan as error:
                 yield PlanFound(plan, str(error))
@@ -129,8 +131,12 @@ class Session:
                 yield PlanFound(plan)
 
     def mocked(self) -> Iterator[tuple[str, RenderedRequest | Refusal]]:
-        """Every request that a run would send, by sync."""
-        planner = self._planner()
+        """Every request that a run would send, by sync.
+
+        Raises:
+            StateError: the state schema was written by a newer program.
+        """
+        planner = self._reading_planner()
         destination = self._destination()
         limits = self._delivery_settings().limits
         for resolved in planner.resolve(self._syncs):
@@ -139,18 +145,14 @@ class Session:
                 yield resolved.sync.name, request
 
     def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
-        """Run every sync, one after the other.
-
-        Raises:
-            SettingsError: this target may not send.
-        """
-        self._check_target()
+        """Run every sync, one after the other."""
         planner = self._planner()
         syncs: tuple[ResolvedSync, ...] = planner.resolve(self._syncs)
         destination = self._destination()
         self._stack.callback(destination.close)
-        extra = {"progress": progress} if progress else {}
-        self._runner = Runner(self._warehouse, destination, planner, self._run_settings(), **extra)
+        self._runner = Runner(
+            self._warehouse, destination, planner, self._run_settings(), progress=progress or _nobody_watches
+        )
         for resolved in syncs:
             if self._is_stopped:
                 return
@@ -164,10 +166,9 @@ class Session:
 
     def status(self, most: int) -> dict[str, Any]:
         """What the state schema says: syncs, last runs, rejected rows."""
-        state = self._planner().state
+        state = self._reading_planner().state
         if not state.exists():
             return {"syncs": [], "runs": [], "rejected": []}
-        state.check_version()
         return {
             "syncs": [dict(zip(_SYNC_FIELDS, row, strict=True)) for row in state.syncs()],
             "runs": [dict(zip(_RUN_FIELDS, row, strict=True)) for row in state.runs(most)],
@@ -186,6 +187,24 @@ class Session:
         if not self._options.sends and not self._options.environ.get(variable):
             return None
         return self._settings.project_key(self._options.environ).reveal()
+
+    def _dbt_options(self) -> DbtOptions:
+        options = self._options
+        return DbtOptions(
+            project_dir=self._project.folder,
+            profiles_dir=options.profiles_dir,
+            profile=options.profile,
+            target=options.target,
+            threads=options.threads,
+            variables=options.variables,
+        )
+
+    def _reading_planner(self) -> Planner:
+        """A planner for commands that only read the state; one that writes checks it when it writes."""
+        planner = self._planner()
+        if planner.state.exists():
+            planner.state.check_version()
+        return planner
 
     def _planner(self) -> Planner:
         destination = self._destination().identity if self._key else None
@@ -218,6 +237,7 @@ class Session:
         return DeliverySettings(
             limits=BatchLimits(messages=delivery.batch_messages, bytes=delivery.batch_bytes),
             in_flight=delivery.in_flight,
+            retry=RetryPolicy(total_seconds=delivery.retry_seconds),
             events_per_second=delivery.events_per_second,
             historical_events_per_second=self._settings.historical_rate,
         )
@@ -243,7 +263,8 @@ class Session:
             raise SettingsError(
                 Problem(
                     f"the dbt target `{target}` may not send; `targets` allows {allowed}.",
-                    "Choose one of them with --target, or add this one. `plan` and `run --mock` work with every target.",
+                    "Choose one of them with --target, or add this one. `plan` and `run --mock` work with every "
+                    "target.",
                     file=self._settings.file,
                     path="$.targets",
                 )
@@ -254,10 +275,15 @@ class Session:
         if built_with and built_with != connected:
             raise SettingsError(
                 Problem(
-                    f"the manifest was made for {built_with}, and the target `{self._warehouse.target_name}` is {connected}.",
+                    f"the manifest was made for {built_with}, and the target `{self._warehouse.target_name}` is "
+                    f"{connected}.",
                     "Name the target that dbt built with --target.",
                 )
             )
+
+
+def _nobody_watches(_name: str, _settled: int, _total: int) -> None:
+    return
 
 
 def _variables(text: str) -> Mapping[str, Any]:

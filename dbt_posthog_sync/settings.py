@@ -43,6 +43,7 @@ class Delivery:
         batch_bytes: most bytes in one request before compression.
         in_flight: requests under way at once.
         timeout_seconds: longest wait for one request.
+        retry_seconds: longest time that one batch is repeated, at most 8 times in all.
         confirm_seconds: longest time between confirmations.
         stream_minutes: longest life of one stream from the warehouse.
         events_per_second: highest rate of live messages; None for no limit.
@@ -53,6 +54,7 @@ class Delivery:
     batch_bytes: int = 5 * 1024 * 1024
     in_flight: int = 8
     timeout_seconds: float = 30
+    retry_seconds: float = 300
     confirm_seconds: float = 5
     stream_minutes: float = 10
     events_per_second: float | None = None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
+from dbt_posthog_sync.errors import SettingsError
 from dbt_posthog_sync.manifest import Node
+from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.sync import ObjectType
 
 _SETTINGS = """\
@@ -27,9 +30,20 @@ _TIME_NAMES = ("occurred_at", "ordered_at", "created_at", "timestamp", "viewed_a
 _URL_NAMES = ("current_url", "url", "page_url")
 
 
-def starter_settings() -> str:
-    """The text of a first posthog_sync.yml."""
-    return _SETTINGS
+def write_settings(path: Path) -> bool:
+    """Write a first posthog_sync.yml; false when there is one, which is left as it is.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_SETTINGS)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise SettingsError(Problem(f"the file cannot be written: {error.strerror}.", file=str(path))) from error
+    return True
 
 
 def starter_annotation(node: Node, object_type: ObjectType) -> str:

@@ -20,7 +20,13 @@
 {%- endmacro %}
 
 {# A column of the model, quoted as the warehouse has it. #}
-{% macro model_column(column, alias='m') %}{{ alias }}.{{ adapter.quote(column.name) }}{% endmacro %}
+{% macro model_column(column, alias='m') %}{{ alias }}.{{ dbt_posthog_sync.quoted(column.name) }}{% endmacro %}
+
+{# A name between quotes; quotes inside it are doubled, which dbt's own `quote` leaves out. #}
+{% macro quoted(name) %}
+  {%- set mark = adapter.quote('') | first -%}
+  {{- return(adapter.quote(name | replace(mark, mark ~ mark))) -}}
+{% endmacro %}
 
 {# A text literal: the only way a value of the user's reaches SQL. #}
 {% macro literal(text) %}{{ return(adapter.dispatch('literal', 'dbt_posthog_sync')(text)) }}{% endmacro %}
@@ -59,6 +65,10 @@
 {# Statements that make a new connection predictable: UTC, UTF-8, no statement timeout. #}
 {% macro session_settings() %}{{ return(adapter.dispatch('session_settings', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__session_settings() %}{{ return([]) }}{% endmacro %}
+
+{# How a transaction begins and ends. #}
+{% macro transaction_statements() %}{{ return(adapter.dispatch('transaction_statements', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__transaction_statements() %}{{ return({'begin': 'begin', 'commit': 'commit', 'rollback': 'rollback'}) }}{% endmacro %}
 
 {# First statement of a transaction whose statements must all see one state of the warehouse; empty when any transaction does. #}
 {% macro one_view_of_the_data() %}{{ return(adapter.dispatch('one_view_of_the_data', 'dbt_posthog_sync')()) }}{% endmacro %}

@@ -31,7 +31,8 @@ from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.testing import StandIn
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
-from dbt_posthog_sync.warehouse.dbt_adapter import DbtOptions, DbtWarehouse
+from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
+from dbt_posthog_sync.warehouse.profile import DbtOptions
 
 PROJECT = "lab"
 NO_PATIENCE = RetryPolicy(attempts=3, total_seconds=60, base=0.0, cap=0.0, jitter=0.0)

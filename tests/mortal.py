@@ -36,6 +36,9 @@ class MortalWarehouse:
     def evaluate(self, macro: str, **arguments: Any) -> Any:
         return self._warehouse.evaluate(macro, **arguments)
 
+    def has_relation(self, database: str | None, schema: str, identifier: str) -> bool:
+        return self._warehouse.has_relation(database, schema, identifier)
+
     def run(self, macro: str, **arguments: Any) -> int:
         self._age()
         return self._warehouse.run(macro, **arguments)

@@ -30,6 +30,10 @@ class Warehouse(Protocol):
         """Render a macro and return what it returns, without running a statement of ours."""
         ...
 
+    def has_relation(self, database: str | None, schema: str, identifier: str) -> bool:
+        """True when a table or view of this name exists now, whatever dbt remembers."""
+        ...
+
     def run(self, macro: str, **arguments: Any) -> int:
         """Run the statement that a macro returns; commits unless a transaction is open.
 

@@ -5,44 +5,26 @@ The calls below are those that dbt itself makes before `run-operation`; they wer
 
 from __future__ import annotations
 
-import os
+import contextlib
+import io
 import queue
 import threading
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbt_posthog_sync.errors import SettingsError, WarehouseUnavailable
-from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.errors import WarehouseUnavailable
 from dbt_posthog_sync.warehouse import ResultRow
+from dbt_posthog_sync.warehouse.dbt_error import translated
+from dbt_posthog_sync.warehouse.profile import DbtOptions, check_file, runtime_config
+
+__all__ = ["DbtOptions", "DbtWarehouse", "package_path"]
 
 _CHUNK_ROWS = 2_000
 _CHUNKS_AHEAD = 8
 _PACKAGE = "dbt_posthog_sync"
-
-
-@dataclass(frozen=True, slots=True)
-class DbtOptions:
-    """Where dbt finds the connection: dbt's own options.
-
-    Attributes:
-        project_dir: folder of the user's dbt_project.yml.
-        profiles_dir: folder of profiles.yml; None lets dbt look where it always looks.
-        profile: name of the profile, when not the project's.
-        target: name of the target, when not the profile's.
-        threads: as in dbt.
-        variables: values for `--vars`, as profiles may use them.
-    """
-
-    project_dir: Path
-    profiles_dir: Path | None = None
-    profile: str | None = None
-    target: str | None = None
-    threads: int | None = None
-    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def package_path() -> Path:
@@ -56,7 +38,9 @@ class DbtWarehouse:
     """A warehouse reached through dbt's adapter. Use it as a context manager."""
 
     def __init__(self, options: DbtOptions) -> None:
-        self._adapter = _register_adapter(options)
+        # Standard output is for data, and dbt logs there until its loggers are gone.
+        with redirect_stdout(io.StringIO()):
+            self._adapter = _register_adapter(options)
         self._in_transaction = False
 
     @property
@@ -74,63 +58,65 @@ class DbtWarehouse:
 
         # dbt finds the adapter of a macro's dispatch in this registry, one a type; another warehouse may have used it.
         FACTORY.adapters[self._adapter.type()] = self._adapter
-        self._adapter.cache.clear()  # what existed when this warehouse was last open says nothing about today
-        with _translated():
+        check_file(self._adapter.config.credentials)
+        with translated():
             self._adapter.acquire_connection(_PACKAGE)
             self._prepare_session()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _translated():
+        with translated():
             self._adapter.release_connection()
 
     def evaluate(self, macro: str, **arguments: Any) -> Any:
         """See `Warehouse`."""
-        with _translated():
+        with translated():
             result = self._adapter.execute_macro(macro, kwargs=arguments)
-            if not self._in_transaction:
-                self._commit()
+            # dbt's own macros may have begun a transaction in dbt's way.
+            if self._adapter.connections.get_thread_connection().transaction_open:
+                self._adapter.connections.commit()
         return result
+
+    def has_relation(self, database: str | None, schema: str, identifier: str) -> bool:
+        """See `Warehouse`."""
+        self._adapter.cache.clear()  # dbt lists a schema once and remembers it
+        return bool(self.evaluate("relation_exists", database=database, schema=schema, identifier=identifier))
 
     def run(self, macro: str, **arguments: Any) -> int:
         """See `Warehouse`."""
-        cursor = self._execute(macro, arguments)
-        written = _rows_written(cursor)
-        self._settle()
-        return written
+        return _rows_written(self._execute(macro, arguments))
 
     def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
         """See `Warehouse`."""
         cursor = self._execute(macro, arguments)
-        with _translated():
-            found = [tuple(row) for row in cursor.fetchall()]
-        self._settle()
-        return found
+        with translated():
+            return [tuple(row) for row in cursor.fetchall()]
 
     @contextmanager
     def transaction(self, *, one_view: bool = False) -> Iterator[None]:
         """See `Warehouse`."""
-        with _translated():
-            self._begin()
+        with translated():
+            statements = self._adapter.execute_macro("transaction_statements")
             isolation = self._adapter.execute_macro("one_view_of_the_data") if one_view else ""
+            self._add_query(statements["begin"])
             self._in_transaction = True
             try:
                 if isolation:
                     self._add_query(isolation)
                 yield
+                self._add_query(statements["commit"])
             except BaseException:
-                self._in_transaction = False
-                self._rollback()
+                self._roll_back(statements["rollback"])
                 raise
-            self._in_transaction = False
-            self._commit()
+            finally:
+                self._in_transaction = False
 
     @contextmanager
     def stream(
         self, macro: str, *, own_connection: bool = True, **arguments: Any
     ) -> Iterator[Iterator[Sequence[ResultRow]]]:
         """See `Warehouse`."""
-        with _translated():
+        with translated():
             select = self._adapter.execute_macro(macro, kwargs=arguments)
             statement = self._adapter.execute_macro("stream_statement", kwargs={"select": select})
             method = self._adapter.execute_macro("stream_method")
@@ -145,7 +131,7 @@ class DbtWarehouse:
     @contextmanager
     def repeated(self, macro: str, *, seconds: float, **arguments: Any) -> Iterator[None]:
         """See `Warehouse`."""
-        with _translated():
+        with translated():
             statement = self._adapter.execute_macro(macro, kwargs=arguments).strip()
             has_company = self._adapter.execute_macro("admits_other_processes")
         if not has_company:
@@ -163,51 +149,38 @@ class DbtWarehouse:
     def _repeat(self, statement: str, seconds: float, ended: threading.Event) -> None:
         while not ended.wait(seconds):
             try:
-                with _translated(), self._adapter.connection_named(f"{_PACKAGE}_heartbeat"):
-                    self._begin()
+                with translated(), self._adapter.connection_named(f"{_PACKAGE}_heartbeat"):
+                    self._prepare_session()
                     self._add_query(statement)
-                    self._commit()
             except WarehouseUnavailable:
                 # The thread that works meets the same fault and reports it; a heartbeat that came late is no fault.
                 continue
 
     def _execute(self, macro: str, arguments: Mapping[str, Any]) -> Any:
-        with _translated():
-            sql = self._adapter.execute_macro(macro, kwargs=dict(arguments))
-            if not self._in_transaction:
-                self._begin()
-            return self._add_query(sql)
+        with translated():
+            return self._add_query(self._adapter.execute_macro(macro, kwargs=dict(arguments)))
 
     def _add_query(self, sql: str) -> Any:
         _, cursor = self._adapter.connections.add_query(sql.strip(), auto_begin=False, abridge_sql_log=True)
         return cursor
 
-    def _settle(self) -> None:
-        if not self._in_transaction:
-            with _translated():
-                self._commit()
-
-    def _begin(self) -> None:
-        connection = self._adapter.connections.get_thread_connection()
-        if not connection.transaction_open:
-            self._adapter.connections.begin()
-
-    def _commit(self) -> None:
-        connection = self._adapter.connections.get_thread_connection()
-        if connection.transaction_open:
-            self._adapter.connections.commit()
-
-    def _rollback(self) -> None:
-        self._adapter.connections.rollback_if_open()
+    def _roll_back(self, statement: str) -> None:
+        # A connection that is gone has rolled back by itself, and the first error is the one to tell.
+        with contextlib.suppress(WarehouseUnavailable), translated():
+            self._add_query(statement)
 
     def _prepare_session(self) -> None:
+        """Make the thread's connection predictable: settings, and every statement a transaction of its own.
+
+        dbt leaves transactions of some drivers to the driver, which then does not see the ones that are begun by SQL.
+        """
+        handle = self._adapter.connections.get_thread_connection().handle
+        if hasattr(handle, "autocommit"):
+            handle.autocommit = True
         for statement in self._adapter.execute_macro("session_settings"):
-            self._begin()
             self._add_query(statement)
-            self._commit()
 
 
-@dataclass(frozen=True, slots=True)
 class _StreamPlan:
     """What to read and how; `handle` is an open connection to borrow, or None to open one."""
 
@@ -255,17 +228,18 @@ class _Reader:
         self._queue.put(chunk)
 
     def _read(self) -> None:
-        try:
-            with _translated(), self._adapter.connection_named(f"{_PACKAGE}_stream"):
-                handle = self._plan.handle or self._open()
-                with self._adapter.connections.exception_handler("the message stream"):
-                    self._copy(handle) if self._plan.method == "copy" else self._fetch(handle)
-        except _StreamStopped:
-            self._queue.put(None)
-        except WarehouseUnavailable as error:
-            self._queue.put(None if self._stopped.is_set() else error)
-        else:
-            self._queue.put(None)
+        with ExitStack() as reading:
+            reading.push(self._finish)
+            reading.enter_context(translated())
+            reading.enter_context(self._adapter.connection_named(f"{_PACKAGE}_stream"))
+            handle = self._plan.handle or self._open()
+            with self._adapter.connections.exception_handler("the message stream"):
+                self._copy(handle) if self._plan.method == "copy" else self._fetch(handle)
+
+    def _finish(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        """Hand over how reading ended, whatever it was: who waits for a chunk must not wait for ever."""
+        self._queue.put(None if self._stopped.is_set() else error)
+        return True
 
     def _open(self) -> Any:
         self._prepare_session()
@@ -318,18 +292,6 @@ def _rows_written(cursor: Any) -> int:
     return -1
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what dbt raises into our own error, with the warehouse's words and without its statement."""
-    from dbt_common.exceptions import DbtBaseException  # noqa: PLC0415 - dbt is imported only where a warehouse is needed
-
-    try:
-        yield
-    except DbtBaseException as error:
-        message = str(getattr(error, "msg", error)).strip()
-        raise WarehouseUnavailable(f"The warehouse answered: {message}") from error
-
-
 def _register_adapter(options: DbtOptions) -> Any:
     # dbt is imported here and not above: it costs more than a second, and only commands that reach a warehouse pay it.
     from dbt.adapters.factory import FACTORY, get_adapter, register_adapter  # noqa: PLC0415
@@ -338,10 +300,10 @@ def _register_adapter(options: DbtOptions) -> Any:
     from dbt.parser.manifest import ManifestLoader  # noqa: PLC0415
     from dbt_common.events.event_manager_client import cleanup_event_logger  # noqa: PLC0415
 
-    config = _runtime_config(options)
+    config = runtime_config(options, package_path())
     cleanup_event_logger()
     FACTORY.adapters.pop(config.credentials.type, None)
-    with _translated():
+    with translated():
         register_adapter(config, get_mp_context())
         cleanup_event_logger()
         adapter = get_adapter(config)
@@ -361,49 +323,3 @@ def _kept(generate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, An
         return dict(contexts[macro.unique_id])
 
     return context
-
-
-def _runtime_config(options: DbtOptions) -> Any:
-    from dbt.config.runtime import RuntimeConfig, load_profile, load_project  # noqa: PLC0415
-    from dbt.flags import set_from_args  # noqa: PLC0415
-    from dbt_common.context import set_invocation_context  # noqa: PLC0415
-    from dbt_common.exceptions import DbtBaseException  # noqa: PLC0415
-
-    profiles_dir = options.profiles_dir or _profiles_dir(options.project_dir)
-    arguments = Namespace(
-        project_dir=str(options.project_dir),
-        profiles_dir=str(profiles_dir),
-        profile=options.profile,
-        target=options.target,
-        threads=options.threads,
-        vars=dict(options.variables),
-        target_path=None,
-        log_path=None,
-        which="run-operation",
-        version_check=False,
-        send_anonymous_usage_stats=False,
-        macro_debugging=False,
-        full_refresh=False,
-        partial_parse=False,
-        quiet=True,
-    )
-    set_invocation_context(os.environ)  # where `env_var` in profiles.yml looks
-    try:
-        set_from_args(arguments, None)
-        profile = load_profile(
-            str(options.project_dir), dict(options.variables), options.profile, options.target, options.threads
-        )
-        project = load_project(str(package_path()), False, profile, {})
-        return RuntimeConfig.from_parts(project, profile, arguments)
-    except DbtBaseException as error:
-        message = " ".join(str(getattr(error, "msg", error)).split())
-        advice = f"dbt looked for profiles.yml in {profiles_dir}; name another folder with --profiles-dir."
-        raise SettingsError(Problem(f"dbt cannot load the profile: {message}", advice)) from error
-
-
-def _profiles_dir(project_dir: Path) -> Path:
-    """Where dbt looks: the project's folder or the current one if it holds profiles.yml, else ~/.dbt."""
-    for folder in (Path.cwd(), project_dir):
-        if (folder / "profiles.yml").is_file():
-            return folder
-    return Path.home() / ".dbt"

@@ -75,11 +75,7 @@ class State:
         """True when the state schema has been created by an earlier run."""
         if not self._is_known_to_exist:
             database = self._warehouse.evaluate("target_database")
-            self._is_known_to_exist = bool(
-                self._warehouse.evaluate(
-                    "relation_exists", database=database, schema=self._schema, identifier="schema_version"
-                )
-            )
+            self._is_known_to_exist = self._warehouse.has_relation(database, self._schema, "schema_version")
         return self._is_known_to_exist
 
     def ensure(self) -> None:
@@ -88,24 +84,33 @@ class State:
         Raises:
             StateError: a newer program has written it.
         """
-        if not self.exists():
-            self._warehouse.evaluate("create_state_schema", schema=self._schema)
-            for macro in _TABLES:
-                self._warehouse.run(macro, schema=self._schema)
-            self._warehouse.run("record_schema_version", schema=self._schema, program=__version__)
-            self._is_known_to_exist = True
+        if not self.exists() or self._version() is None:
+            self._create()
         self.check_version()
 
     def check_version(self) -> None:
         """Stop when the state was written by a newer program than this one."""
-        found = self._warehouse.rows("read_schema_version", schema=self._schema)[0][0]
-        if found is None or int(found) > SCHEMA_VERSION:
+        found = self._version()
+        if found is not None and found > SCHEMA_VERSION:
             raise StateError(
                 Problem(
-                    f"the state schema `{self._schema}` has version {found}, this program writes {SCHEMA_VERSION}.",
+                    f"the state schema `{self._schema}` has version {found}, this program knows {SCHEMA_VERSION}.",
                     "Upgrade dbt-posthog-sync, or set another state_schema in posthog_sync.yml.",
                 )
             )
+
+    def _version(self) -> int | None:
+        """Version of the state schema; None where a run was killed while it created the schema."""
+        found = self._warehouse.rows("read_schema_version", schema=self._schema)[0][0]
+        return None if found is None else int(found)
+
+    def _create(self) -> None:
+        self._warehouse.evaluate("create_state_schema", schema=self._schema)
+        for macro in _TABLES:
+            self._warehouse.run(macro, schema=self._schema)
+        # Last, because a schema with a version is complete.
+        self._warehouse.run("record_schema_version", schema=self._schema, program=__version__)
+        self._is_known_to_exist = True
 
     def read(self, sync_id: str) -> StoredSync | None:
         """What is remembered of a sync, or None before its first run."""
