@@ -75,7 +75,10 @@ def cli() -> None:
 @cli.command()
 @click.argument("model", required=False)
 @click.option(
-    "--object", "object_name", type=click.Choice(["event", "person", "page", "group"]), default="person",
+    "--object",
+    "object_name",
+    type=click.Choice(["event", "person", "page", "group"]),
+    default="person",
     help="What rows of the model become.",
 )
 @_project_options

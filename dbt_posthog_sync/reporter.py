@@ -10,10 +10,11 @@ from typing import Any
 from dbt_posthog_sync.destinations.posthog import RenderedRequest
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.sync import Sync
-from dbt_posthog_sync.sync_run import RunStatus, SyncRun
+from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
 
 JSON_VERSION = 1
 _EXAMPLE_LENGTH = 60
+_MESSAGE_LENGTH = 80
 _SAMPLE_LENGTH = 400
 
 _KINDS = (
@@ -33,17 +34,16 @@ def as_json(kind: str, **values: Any) -> str:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Plain columns; numbers to the right."""
-    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell or "") for cell in row] for row in rows]
-    numeric = [all(isinstance(row[i], int) for row in rows) for i in range(len(headings))] if (rows := list(rows)) else []
-    widths = [max([len(head), *(len(row[i]) for row in texts)]) for i, head in enumerate(headings)]
-    lines = [[*headings], *texts]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if numeric and numeric[i] else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    columns = [_column(head, cells) for head, *cells in zip(headings, *rows, strict=True)]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def _column(head: str, cells: Sequence[Any]) -> list[str]:
+    """One column of a table, padded; to the right where every cell is a number."""
+    is_numeric = bool(cells) and all(isinstance(cell, int) for cell in cells)
+    texts = [head, *(f"{cell:,}" if isinstance(cell, int) else str(cell or "") for cell in cells)]
+    width = max(map(len, texts))
+    return [text.rjust(width) if is_numeric else text.ljust(width) for text in texts]
 
 
 def plan_text(plan: Plan) -> str:
@@ -77,20 +77,22 @@ def plan_values(plan: Plan) -> dict[str, Any]:
     return {
         **asdict(plan),
         "estimated_events": plan.estimated_events,
-        "staged": {**asdict(plan.staged), "rejected": dict(plan.staged.rejected), "examples": dict(plan.staged.examples)},
+        "staged": {
+            **asdict(plan.staged),
+            "rejected": dict(plan.staged.rejected),
+            "examples": dict(plan.staged.examples),
+        },
     }
 
 
 def run_text(run: SyncRun) -> str:
     """A sync run as people read it, with the sums of all its rows."""
     counts = run.counts
-    values = counts.as_dict()
-    parts = [f"{values[name]:,} {words}" for name, words in _KINDS if values[name] or name in ("unchanged", "delivered", "rejected")]
     lines = [f"{run.sync_name}: {_HEADLINES[run.status]}"]
     if run.message:
         lines.append(f"  {run.message}")
-    if run.status is not RunStatus.UNSAFE and counts.rows + counts.outside > 0:
-        lines.append(f"  {_rows(counts.rows)} = {' + '.join(parts)}")
+    if run.status is not RunStatus.UNSAFE and (run.message == "" or counts.rows + counts.outside > 0):
+        lines.append(f"  {_sums(counts)}")
     if run.status is not RunStatus.UNSAFE:
         lines.append(
             f"  {run.requests:,} {'request' if run.requests == 1 else 'requests'}, {_bytes(run.bytes_sent)}, "
@@ -104,6 +106,14 @@ def run_text(run: SyncRun) -> str:
         lines.append(f"  {counts.warned:,} stored by PostHog without a person")
     lines += [f"  rejected: {rows:,} x {reason}" for reason, rows in run.reasons]
     return "\n".join(lines)
+
+
+def _sums(counts: Counts) -> str:
+    """Every row counted once; the kinds that are usual are named although they are zero."""
+    values = counts.as_dict()
+    usual = ("unchanged", "delivered", "rejected")
+    parts = (f"{values[name]:,} {words}" for name, words in _KINDS if values[name] or name in usual)
+    return f"{_rows(counts.rows)} = {' + '.join(parts)}"
 
 
 _HEADLINES = {
@@ -161,11 +171,19 @@ def status_text(found: dict[str, Any]) -> str:
         for sync in found["syncs"]
     ]
     runs = [
-        (run["started_at"][:19], run["sync"], run["status"], run["delivered"], run["rejected"], _cut(run["message"] or "", 80))
+        (
+            run["started_at"][:19],
+            run["sync"],
+            run["status"],
+            run["delivered"],
+            run["rejected"],
+            _cut(run["message"] or "", _MESSAGE_LENGTH),
+        )
         for run in found["runs"]
     ]
     rejected = [
-        (row["sync"], row["rows"], _cut(row["example"] or "", _EXAMPLE_LENGTH), row["reason"]) for row in found["rejected"]
+        (row["sync"], row["rows"], _cut(row["example"] or "", _EXAMPLE_LENGTH), row["reason"])
+        for row in found["rejected"]
     ]
     parts = [table(("sync", "object", "rows in PostHog", "lease"), syncs)]
     parts.append(table(("started (UTC)", "sync", "status", "delivered", "rejected", "message"), runs))
@@ -177,7 +195,13 @@ def status_text(found: dict[str, Any]) -> str:
 def syncs_text(syncs: Sequence[Sync]) -> str:
     """The validated syncs, a line each."""
     rows = [
-        (sync.name, sync.model.name, sync.object.value, f"{sync.sync_key.kind.value}: {sync.sync_key.column}", sync.behavior.value)
+        (
+            sync.name,
+            sync.model.name,
+            sync.object.value,
+            f"{sync.sync_key.kind.value}: {sync.sync_key.column}",
+            sync.behavior.value,
+        )
         for sync in syncs
     ]
     return table(("sync", "model", "object", "sync key", "behavior"), rows)

@@ -35,8 +35,18 @@ from dbt_posthog_sync.warehouse.profile import DbtOptions
 
 _SYNC_FIELDS = ("id", "name", "model", "object", "live_keys", "updated_at", "is_held", "owner", "heartbeat_at")
 _RUN_FIELDS = (
-    "run_id", "sync", "status", "message", "started_at", "ended_at", "delivered", "rejected", "requests", "bytes",
-    "seconds", "program_version",
+    "run_id",
+    "sync",
+    "status",
+    "message",
+    "started_at",
+    "ended_at",
+    "delivered",
+    "rejected",
+    "requests",
+    "bytes",
+    "seconds",
+    "program_version",
 )
 _REJECT_FIELDS = ("sync", "reason", "rows", "example", "first_seen_at", "last_seen_at")
 

@@ -69,12 +69,14 @@ class Server:
 def duckdb_server(folder: Path) -> Server:
     """A DuckDB file."""
     path = folder / "lab.duckdb"
+    duckdb.connect(str(path)).close()  # the program opens files and makes none
 
     def connect() -> Any:
         connection = duckdb.connect(str(path))
         connection.execute("begin")
         return connection
 
+    connect().close()  # the program reads a file that dbt has made, and makes none itself
     return Server("duckdb", "lab", "main", {"type": "duckdb", "path": str(path), "schema": "main"}, connect)
 
 

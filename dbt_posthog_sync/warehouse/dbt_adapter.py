@@ -20,8 +20,6 @@ from dbt_posthog_sync.warehouse import ResultRow
 from dbt_posthog_sync.warehouse.dbt_error import translated
 from dbt_posthog_sync.warehouse.profile import DbtOptions, check_file, runtime_config
 
-__all__ = ["DbtOptions", "DbtWarehouse", "package_path"]
-
 _CHUNK_ROWS = 2_000
 _CHUNKS_AHEAD = 8
 _PACKAGE = "dbt_posthog_sync"
@@ -181,6 +179,7 @@ class DbtWarehouse:
             self._add_query(statement)
 
 
+@dataclass(frozen=True, slots=True)
 class _StreamPlan:
     """What to read and how; `handle` is an open connection to borrow, or None to open one."""
 

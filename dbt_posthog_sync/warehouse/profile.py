@@ -69,9 +69,7 @@ def runtime_config(options: DbtOptions, package: Path) -> Any:
     set_invocation_context(os.environ)  # where `env_var` in profiles.yml looks
     try:
         set_from_args(arguments, None)
-        profile = load_profile(
-            str(options.project_dir), variables, options.profile, options.target, options.threads
-        )
+        profile = load_profile(str(options.project_dir), variables, options.profile, options.target, options.threads)
         project = load_project(str(package), False, profile, {})
         return RuntimeConfig.from_parts(project, profile, arguments)
     except DbtBaseException as error:
