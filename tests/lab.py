@@ -69,7 +69,6 @@ class Server:
 def duckdb_server(folder: Path) -> Server:
     """A DuckDB file."""
     path = folder / "lab.duckdb"
-    duckdb.connect(str(path)).close()  # the program opens files and makes none
 
     def connect() -> Any:
         connection = duckdb.connect(str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -66,3 +66,29 @@ class MortalWarehouse:
         self._left -= 1
         if self._left <= 0:
             raise Killed
+
+
+class VisitedWarehouse(MortalWarehouse):
+    """Lets something else happen before a chosen statement; inside a transaction it waits for the end of it."""
+
+    def __init__(self, warehouse: Warehouse, statements: int, visit: Callable[[], None]) -> None:
+        super().__init__(warehouse, statements)
+        self._visit = visit
+        self._is_in_transaction = False
+        self._is_visited = False
+
+    @contextmanager
+    def transaction(self, *, one_view: bool = False) -> Iterator[None]:
+        self._age()
+        self._is_in_transaction = True
+        try:
+            with self._warehouse.transaction(one_view=one_view):
+                yield
+        finally:
+            self._is_in_transaction = False
+
+    def _age(self) -> None:
+        self._left -= 1
+        if self._left <= 0 and not self._is_visited and not self._is_in_transaction:
+            self._is_visited = True
+            self._visit()
