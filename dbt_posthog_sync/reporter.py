@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dbt_posthog_sync.destinations.posthog import RenderedRequest
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
+
+if TYPE_CHECKING:  # `validate` needs no network, and importing requests takes longer than it does
+    from dbt_posthog_sync.destinations.posthog import RenderedRequest
 
 JSON_VERSION = 1
 _EXAMPLE_LENGTH = 60

@@ -161,7 +161,7 @@ def _holdings(posthog: StandIn) -> str:
 def _change(before: dict[str, Person], after: Iterable[Person]) -> str:
     """The person with the most changed properties, each as it was and as it is."""
     changes = [(person.distinct_ids[0], _changed(before, person)) for person in after]
-    name, rows = max(changes, key=lambda change: len(change[1]))
+    name, rows = min(changes, key=lambda change: (-len(change[1]), change[0]))
     if not rows:
         raise BrokenPromiseError("a changed person expected at PostHog, but none differs.")
     lines = [("property", "before", "now"), *rows]

@@ -11,9 +11,8 @@
 
 {# A page keyed by its visitor is the same row by visitor, time and address. Null only where the visitor is. #}
 {% macro composed_key(sync) %}
-  {%- set parts = [dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.distinct_id)),
-                   "coalesce(" ~ dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) ~ ", '')",
-                   "coalesce(" ~ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.url)) ~ ", '')"] -%}
+  {%- set parts = [dbt_posthog_sync.distinct_id_text(sync), "coalesce(" ~ dbt_posthog_sync.row_time(sync) ~ ", '')",
+                   "coalesce(" ~ dbt_posthog_sync.url_text(sync) ~ ", '')"] -%}
   md5({{ parts | join(" || '|' || ") }})
 {%- endmacro %}
 
@@ -29,7 +28,7 @@
   {%- if sync.keeps_identity -%}
     {{- return(dbt_posthog_sync.text_hash(
       dbt_posthog_sync.event_name(sync) ~ " || '|' || " ~ dbt_posthog_sync.distinct_id_text(sync) ~ " || '|' || substr("
-      ~ dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) ~ ", 2, 10)")) -}}
+      ~ dbt_posthog_sync.row_time(sync) ~ ", 2, 10)")) -}}
   {%- endif -%}
   {{- return('cast(null as ' ~ dbt_posthog_sync.type_hash() ~ ')') -}}
 {% endmacro %}
@@ -176,12 +175,14 @@
     where s.sync_key = c.sync_key and s.identity_hash <> c.identity_hash)
 {% endmacro %}
 
-{# A row that PostHog refused and that has not changed since keeps its reason and is not sent again. #}
+{# A row that PostHog refused and that has not changed since keeps its reason and is not sent again. Our own reasons are
+   found anew each time: a duplicate can be gone without a change of the row that is left. #}
 {% macro reject_refused_before(sync) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = r.reason
   from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
   where c.reason is null
     and r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null and r.try_again = 'on change'
+    and r.reason not in ({% for reason in dbt_posthog_sync.reasons().values() %}{{ dbt_posthog_sync.literal(reason) }}{{ ', ' if not loop.last }}{% endfor %})
     and r.sync_key = {{ dbt_posthog_sync.as_text('c.sync_key') }} and r.row_hash = c.row_hash
 {% endmacro %}
 
@@ -194,16 +195,23 @@
 
 {# --- rejected rows --- #}
 
+{# Rejected staged rows, one for each key, content and reason, with the number of model rows it stands for. #}
+{% macro rejected_changes(sync) %}
+  select {{ dbt_posthog_sync.as_text('sync_key') }} as key_text, row_hash, reason, count(*) as row_count
+  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} where reason is not null
+  group by {{ dbt_posthog_sync.as_text('sync_key') }}, row_hash, reason
+{% endmacro %}
+
 {# Rows rejected at staging: new ones are written, known ones are seen again. #}
 {% macro insert_rejected(sync) %}
   insert into {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
-    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id)
+    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id,
+     row_count)
   select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, c.key_text, c.row_hash, c.reason,
     case when c.reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().future) }} then 'every run' else 'on change' end,
     {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
-    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}
-  from (select distinct {{ dbt_posthog_sync.as_text('sync_key') }} as key_text, row_hash, reason
-        from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} where reason is not null) c
+    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, c.row_count
+  from ({{ dbt_posthog_sync.rejected_changes(sync) }}) c
   where {{ dbt_posthog_sync.lease_is_held(sync) }} and not exists (
     select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
     where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null
@@ -212,22 +220,22 @@
 {% endmacro %}
 
 {% macro see_rejected_again(sync) %}
-  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set
+  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set row_count = c.row_count,
     last_seen_at = {{ dbt_posthog_sync.clock() }}, last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
-  where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null and exists (
-    select 1 from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
-    where c.reason is not null and c.row_hash = r.row_hash and c.reason = r.reason
-      and ({{ dbt_posthog_sync.as_text('c.sync_key') }} = r.sync_key
-           or (c.sync_key is null and r.sync_key is null)))
+  from ({{ dbt_posthog_sync.rejected_changes(sync) }}) c
+  where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null
+    and c.row_hash = r.row_hash and c.reason = r.reason
+    and (c.key_text = r.sync_key or (c.key_text is null and r.sync_key is null))
 {% endmacro %}
 
 {# Rows that the destination refused, with its words; one statement a reason. #}
 {% macro insert_refused(sync, positions, reason, heals) %}
   insert into {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
-    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id)
+    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id,
+     row_count)
   select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, {{ dbt_posthog_sync.as_text('c.sync_key') }},
     c.row_hash, {{ dbt_posthog_sync.literal(reason) }}, '{{ 'every run' if heals else 'on change' }}', {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
-    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}
+    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, 1
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
   where {{ dbt_posthog_sync.lease_is_held(sync) }}
@@ -241,7 +249,7 @@
 {% endmacro %}
 
 {% macro read_rejected(schema, sync_id=none) %}
-  select sync_name, reason, count(*), min(sync_key), {{ dbt_posthog_sync.as_text('min(first_seen_at)') }},
+  select sync_name, reason, cast(sum(row_count) as bigint), min(sync_key), {{ dbt_posthog_sync.as_text('min(first_seen_at)') }},
     {{ dbt_posthog_sync.as_text('max(last_seen_at)') }}
   from {{ dbt_posthog_sync.state_table(schema, 'rejected_rows') }} where resolved_at is null
   {%- if sync_id %} and sync_id = {{ dbt_posthog_sync.literal(sync_id) }}{% endif %}

@@ -2,9 +2,12 @@
 
 {% macro state_schema_version() %}{{ return(1) }}{% endmacro %}
 
-{# Runs dbt's own statement for a new schema. #}
+{# Runs dbt's own statement for a new schema; not where it exists, because that would need a right nobody may have. #}
 {% macro create_state_schema(schema) %}
-  {%- do adapter.create_schema(api.Relation.create(database=dbt_posthog_sync.target_database(), schema=schema)) -%}
+  {%- set database = dbt_posthog_sync.target_database() -%}
+  {%- if not adapter.check_schema_exists(database, schema) -%}
+    {%- do adapter.create_schema(api.Relation.create(database=database, schema=schema)) -%}
+  {%- endif -%}
 {% endmacro %}
 
 {% macro create_schema_version_table(schema) %}
@@ -46,7 +49,7 @@
     sync_id {{ text }}, sync_name {{ text }}, sync_key {{ text }}, row_hash {{ dbt_posthog_sync.type_hash() }},
     reason {{ text }}, try_again {{ text }}, first_seen_at {{ dbt_posthog_sync.type_moment() }},
     last_seen_at {{ dbt_posthog_sync.type_moment() }}, first_run_id {{ text }}, last_run_id {{ text }},
-    resolved_at {{ dbt_posthog_sync.type_moment() }})
+    resolved_at {{ dbt_posthog_sync.type_moment() }}, row_count bigint)
 {% endmacro %}
 
 {% macro create_sync_runs_table(schema) %}
@@ -171,6 +174,13 @@
     (run_id, sync_id, sync_name, status, started_at, dbt_invocation_id, program_version)
   select {{ lit(run.run_id) }}, {{ lit(run.sync_id) }}, {{ lit(run.sync_name) }}, 'running', {{ dbt_posthog_sync.clock() }},
     {{ lit(run.dbt_invocation_id) }}, {{ lit(run.program_version) }}
+{% endmacro %}
+
+{# A run that holds the lease knows that earlier ones are dead: they never came to say how they ended. #}
+{% macro end_abandoned_runs(schema, sync_id, run_id) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} set status = 'interrupted',
+    message = 'It ended without a word: the process was killed, or the warehouse went away.', ended_at = {{ dbt_posthog_sync.clock() }}
+  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }} and status = 'running' and run_id <> {{ dbt_posthog_sync.literal(run_id) }}
 {% endmacro %}
 
 {% macro end_sync_run(schema, run) %}

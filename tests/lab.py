@@ -15,12 +15,11 @@ import psycopg2.extensions
 import yaml
 
 from dbt_posthog_sync.annotation import syncs_from
-from dbt_posthog_sync.courier import CourierSettings
+from dbt_posthog_sync.courier import CourierSettings, row_of
 from dbt_posthog_sync.delivery import DeliverySettings
 from dbt_posthog_sync.destinations import Row
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig
 from dbt_posthog_sync.http import RetryPolicy
-from dbt_posthog_sync.courier import row_of
 from dbt_posthog_sync.manifest import manifest_from
 from dbt_posthog_sync.plan import Limits, Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings

@@ -33,30 +33,33 @@ def package_path() -> Path:
 
 
 class DbtWarehouse:
-    """A warehouse reached through dbt's adapter. Use it as a context manager."""
+    """A warehouse reached through dbt's adapter: the profile is read at once, the rest when its context is entered."""
 
     def __init__(self, options: DbtOptions) -> None:
-        # Standard output is for data, and dbt logs there until its loggers are gone.
-        with redirect_stdout(io.StringIO()):
-            self._adapter = _register_adapter(options)
+        with _silent_dbt():
+            self._config = runtime_config(options, package_path())
+        self._adapter: Any = None
         self._in_transaction = False
 
     @property
     def adapter_type(self) -> str:
         """See `Warehouse`."""
-        return str(self._adapter.type())
+        return str(self._config.credentials.type)
 
     @property
     def target_name(self) -> str:
         """See `Warehouse`."""
-        return str(self._adapter.config.target_name)
+        return str(self._config.target_name)
 
     def __enter__(self) -> DbtWarehouse:
         from dbt.adapters.factory import FACTORY  # noqa: PLC0415 - see _register_adapter
 
+        check_file(self._config.credentials)
+        if self._adapter is None:
+            with _silent_dbt():
+                self._adapter = _register_adapter(self._config)
         # dbt finds the adapter of a macro's dispatch in this registry, one a type; another warehouse may have used it.
-        FACTORY.adapters[self._adapter.type()] = self._adapter
-        check_file(self._adapter.config.credentials)
+        FACTORY.adapters[self.adapter_type] = self._adapter
         with translated():
             self._adapter.acquire_connection(_PACKAGE)
             self._prepare_session()
@@ -291,20 +294,26 @@ def _rows_written(cursor: Any) -> int:
     return -1
 
 
-def _register_adapter(options: DbtOptions) -> Any:
+@contextmanager
+def _silent_dbt() -> Iterator[None]:
+    """Standard output is for data, and dbt logs there whenever it feels that nobody told it where to."""
+    from dbt_common.events.event_manager_client import cleanup_event_logger  # noqa: PLC0415 - see _register_adapter
+
+    with redirect_stdout(io.StringIO()):
+        yield
+    cleanup_event_logger()
+
+
+def _register_adapter(config: Any) -> Any:
     # dbt is imported here and not above: it costs more than a second, and only commands that reach a warehouse pay it.
     from dbt.adapters.factory import FACTORY, get_adapter, register_adapter  # noqa: PLC0415
     from dbt.context.providers import generate_runtime_macro_context  # noqa: PLC0415
     from dbt.mp_context import get_mp_context  # noqa: PLC0415
     from dbt.parser.manifest import ManifestLoader  # noqa: PLC0415
-    from dbt_common.events.event_manager_client import cleanup_event_logger  # noqa: PLC0415
 
-    config = runtime_config(options, package_path())
-    cleanup_event_logger()
     FACTORY.adapters.pop(config.credentials.type, None)
     with translated():
         register_adapter(config, get_mp_context())
-        cleanup_event_logger()
         adapter = get_adapter(config)
         macros = ManifestLoader.load_macros(config, adapter.connections.set_query_header)
         adapter.set_macro_resolver(macros)

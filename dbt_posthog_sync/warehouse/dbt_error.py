@@ -55,6 +55,11 @@ _KINDS = (
         "Check that it is running, and the host and port in profiles.yml.",
     ),
     _kind(
+        r"permission denied for (?:database|schema)",
+        "The user of this dbt target must be able to create the state schema (`state_schema` in posthog_sync.yml): "
+        "grant it create on the database, or create the schema for it once and grant usage and create on it.",
+    ),
+    _kind(
         r"permission denied|must be owner|read-only|insufficient privilege",
         "Grant what is missing to the user of this dbt target.",
     ),
@@ -107,8 +112,8 @@ def in_our_words(text: str) -> str:
 def _answer(line: str) -> str:
     line = _SEVERITY.sub("", line)
     kind = next((kind for kind in _KINDS if kind.signs.search(line)), _OTHERWISE)
-    words = _QUOTED.sub("***", line) if kind.quotes_rows else line
-    return f"The warehouse answered: {without_e_mails(words).rstrip('.')}. {kind.advice}"
+    words = without_values(line) if kind.quotes_rows else _E_MAIL.sub("***", line)
+    return f"The warehouse answered: {words.rstrip('.')}. {kind.advice}"
 
 
 def _file_is_held(text: str) -> str | None:
@@ -127,6 +132,6 @@ def first_line(text: str) -> str:
     return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
 
 
-def without_e_mails(text: str) -> str:
-    """The text with every e-mail address masked."""
-    return _E_MAIL.sub("***", text)
+def without_values(text: str) -> str:
+    """The text with everything masked that may be a value: what is in quotation marks, and e-mail addresses."""
+    return _E_MAIL.sub("***", _QUOTED.sub("***", text))

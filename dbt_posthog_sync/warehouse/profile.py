@@ -12,7 +12,7 @@ from typing import Any
 
 from dbt_posthog_sync.errors import SettingsError, WarehouseUnavailable
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.warehouse.dbt_error import without_e_mails
+from dbt_posthog_sync.warehouse.dbt_error import without_values
 
 _PROFILES_FILE = "profiles.yml"
 _NO_LOCAL_FILE = re.compile(r":memory:|^[a-z][a-z0-9+.-]+:", re.IGNORECASE)
@@ -122,12 +122,14 @@ def _problem(text: str, file: str) -> Problem:
     for signs, message, advice in _FAULTS:
         found = re.search(signs, line)
         if found is not None:
-            return Problem(found.expand(message), found.expand(advice), file=file)
+            # dbt lists names as `- one - two`.
+            words = found.expand(message).replace(": - ", ": ").replace(" - ", ", ")
+            return Problem(words, found.expand(advice), file=file)
     return Problem(f"dbt cannot use the profile: {_cut(line)}", "Try `dbt debug`.", file=file)
 
 
 def _cut(line: str) -> str:
-    line = without_e_mails(line).rstrip(".")
+    line = without_values(line).rstrip(".")
     return f"{line}." if len(line) <= _MOST_WORDS else f"{line[:_MOST_WORDS]}…"
 
 
@@ -138,6 +140,7 @@ _FAULTS = (
         r"the file is not valid YAML near line \1.",
         "Mend it; a tab or a missing quotation mark is the usual cause.",
     ),
+    (r"profiles.yml file at .* is empty", "the file is empty.", "Write a profile into it as for dbt itself."),
     (
         r"Env var required but not provided: '([^']+)'",
         r"the environment variable \1 is not set, and the profile needs it.",
@@ -154,8 +157,8 @@ _FAULTS = (
         "Name one of its profiles with --profile or in dbt_project.yml, or another folder with --profiles-dir.",
     ),
     (
-        r"profile '([^']*)' does not have a target named '([^']*)'.*?: ?((?:- \S+ ?)*)$",
-        r"the profile `\1` has no target `\2`; it has: \3",
+        r"profile '([^']*)' does not have a target named '([^']*)'.* are: ((?:- \S+ ?)+?)$",
+        r"the profile `\1` has no target `\2`; it has: \3.",
         "Name one of them with --target.",
     ),
     (

@@ -197,6 +197,7 @@ class State:
             "dbt_invocation_id": run.dbt_invocation_id,
             "program_version": __version__,
         }
+        self._warehouse.run("end_abandoned_runs", schema=self._schema, sync_id=run.sync_id, run_id=run.run_id)
         self._warehouse.run("insert_sync_run", schema=self._schema, run=values)
 
     def end_run(self, run: SyncRun) -> None:

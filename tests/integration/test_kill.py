@@ -13,6 +13,7 @@ from mortal import Killed, MortalWarehouse
 from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.courier import CourierSettings
 from dbt_posthog_sync.sync_run import RunStatus
+from dbt_posthog_sync.testing import LoseAnswer, Script
 
 PEOPLE: dict[str, Any] = {
     "object": "person",
@@ -78,3 +79,14 @@ def assert_repeats_carry_the_same_tuple(lab: Lab) -> None:
     received = [(e.uuid, e.event, e.distinct_id, e.timestamp) for e in lab.posthog.project.received]
     tuples_of_uuid = Counter(uuid for uuid, *_ in set(received))
     assert set(tuples_of_uuid.values()) == {1}
+
+
+def test_a_person_whose_answer_was_lost_is_sent_again_as_the_very_same_event(lab: Lab) -> None:
+    lab.build(people(1))
+    lab.posthog.inject(Script(then=LoseAnswer()))
+    lost = lab.run(PEOPLE)
+    assert (lost.status, lost.exit_code) == (RunStatus.ERROR, 4)
+    lab.posthog.inject(None)
+    assert lab.run(PEOPLE).counts.delivered == ROWS - 1
+    received = [(e.uuid, e.event, e.distinct_id, e.timestamp) for e in lab.posthog.project.received]
+    assert len(received) > len(set(received)) == ROWS - 1

@@ -80,3 +80,20 @@ def test_a_mended_row_is_sent_and_its_reject_is_resolved(lab: Lab) -> None:
     run = lab.run(ORDERS)
     assert (run.status, run.counts.delivered) == (RunStatus.SUCCESS, 1)
     assert lab.sql("select count(*) from {state}.rejected_rows where resolved_at is null") == [(0,)]
+
+
+def test_rows_that_are_exactly_the_same_are_counted_one_by_one(lab: Lab) -> None:
+    lab.build(orders((4, "u4", 1), (4, "u4", 1), (4, "u4", 1)))
+    assert lab.run(ORDERS).counts.rejected == 3
+    assert lab.planner().state.rejected()[0][2] == 3
+    lab.build(orders((4, "u4", 1), (4, "u4", 1)))
+    assert lab.run(ORDERS).counts.rejected == 2
+    assert lab.planner().state.rejected()[0][2] == 2
+
+
+def test_a_run_that_was_killed_is_not_shown_as_running_for_ever(lab: Lab) -> None:
+    lab.build(people(a=("free", "Bonn")))
+    lab.run(PEOPLE)
+    lab.sql("update {state}.sync_runs set status = 'running'")
+    lab.run(PEOPLE)
+    assert sorted(lab.sql("select status from {state}.sync_runs")) == [("interrupted",), ("success",)]
