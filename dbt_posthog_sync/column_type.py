@@ -40,15 +40,16 @@ _FAMILY_BY_NAME = {
     name: family
     for family, names in {
         Family.BOOLEAN: "boolean bool",
-        Family.INTEGER: "tinyint smallint int2 integer int int4 utinyint usmallint uinteger mediumint byte short",
-        Family.BIGINT: "bigint int8 int64 long hugeint ubigint uhugeint oid",
+        Family.INTEGER: "tinyint smallint int2 integer int int4 utinyint usmallint uinteger mediumint byte short oid",
+        Family.BIGINT: "bigint int8 int64 long hugeint ubigint uhugeint",
         Family.DECIMAL: "decimal numeric number bignumeric dec",
         Family.FLOAT: "float float4 float8 float64 real double double_precision",
-        Family.TEXT: "text varchar character_varying char character bpchar string citext name inet cidr macaddr",
+        Family.TEXT: 'text varchar character_varying char character bpchar string citext name "char" inet cidr macaddr '
+        "macaddr8",
         Family.UUID: "uuid",
         Family.ENUM: "enum",
         Family.DATE: "date",
-        Family.TIME: "time time_without_time_zone time_with_time_zone timetz",
+        Family.TIME: "time time_without_time_zone time_with_time_zone timetz time_ns",
         Family.INTERVAL: "interval",
         Family.TIMESTAMP: "timestamp timestamp_without_time_zone datetime timestamp_s timestamp_ms timestamp_ns "
         "timestamp_ntz timestampntz",
@@ -91,7 +92,7 @@ class ColumnType:
             element = cls.parse(stripped[: stripped.rindex("[")])
             return cls(text, Family.ARRAY if element.is_supported else Family.UNSUPPORTED, element)
         name, arguments, suffix = _split(stripped)
-        family = _FAMILY_BY_NAME.get("_".join(f"{name} {suffix}".lower().split()), Family.UNSUPPORTED)
+        family = _family(f"{name} {suffix}")
         match family:
             case Family.STRUCT:
                 return cls._struct(text, arguments)
@@ -133,6 +134,13 @@ class ColumnType:
             "element": self.element.for_macro() if self.element else None,
             "fields": [{"name": name, "type": field.for_macro()} for name, field in self.fields],
         }
+
+
+def _family(name: str) -> Family:
+    words = name.lower().split()
+    if words[:1] == ["interval"]:  # `interval day to second`
+        return Family.INTERVAL
+    return _FAMILY_BY_NAME.get("_".join(words), Family.UNSUPPORTED)
 
 
 def _field(argument: str) -> tuple[str, ColumnType]:

@@ -26,9 +26,7 @@ def mocked_requests(
     if prepared.plan.estimated_events == 0:
         return
     needs_person = prepared.arguments.resolved.sync.object in (ObjectType.PERSON, ObjectType.GROUP)
-    cutter = BatchCutter(
-        limits, lanes=1, max_message_bytes=destination.max_message_bytes, needs_person=needs_person
-    )
+    cutter = BatchCutter(limits, lanes=1, max_message_bytes=destination.max_message_bytes, needs_person=needs_person)
     # The staged rows are in a temporary table, which only this connection sees.
     with warehouse.stream("message_stream", own_connection=False, sync=prepared.arguments.for_macro()) as chunks:
         for cut in chain(_cuts(cutter, chunks), cutter.rest()):

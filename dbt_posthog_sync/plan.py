@@ -120,7 +120,7 @@ class Plan:
             )
             return
         if self.takes_as_known and staged.rows == 0:
-            yield "With backfill: false the rows present now are taken as known, and the model is empty. Build it first."
+            yield "With backfill: false the present rows are taken as known, but the model is empty. Build it first."
         if limits.max_events is not None and self.estimated_events > limits.max_events:
             yield (
                 f"{self.estimated_events} events would be sent, the limit max_events is {limits.max_events}. "

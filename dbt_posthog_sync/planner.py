@@ -205,9 +205,9 @@ class Planner:
         name, destination = arguments.resolved.sync.name, self._settings.destination
         if destination is not None and destination != stored.destination:
             raise UnsafePlan(
-                f"{name}: the state in `{self._settings.schema}` says what {stored.destination.split('#')[0]} has, with "
-                "another project key or host than the ones of this run. One state must not serve two PostHog projects: "
-                "set another state_schema for this target, or use the key and host of before."
+                f"{name}: the state in `{self._settings.schema}` says what {stored.destination.split('#')[0]} has, "
+                "with another project key or host than the ones of this run. One state must not serve two PostHog "
+                "projects: set another state_schema for this target, or use the key and host of before."
             )
         if self._settings.full_refresh:
             return

@@ -31,6 +31,9 @@ from dbt_posthog_sync.sync import (
 
 _URL_PROPERTY = "$current_url"
 _CHANGE_TEXT_TYPES = frozenset({"citext", "interval"})
+_UNORDERED = frozenset(
+    {Family.BOOLEAN, Family.JSON, Family.JSON_TEXT, Family.ARRAY, Family.STRUCT, Family.MAP, Family.UNSUPPORTED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,7 @@ class ResolvedSync:
     @property
     def compares_keys_only(self) -> bool:
         """True when a row that was sent once is never sent again, so that hashes need no comparing."""
-        return (
-            self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
-        )
+        return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
 
     @property
     def hashed_columns(self) -> tuple[RelationColumn, ...]:
@@ -149,10 +150,17 @@ class _Columns:
     def find(self, name: str) -> RelationColumn | None:
         if name in self.by_name:
             return self.by_name[name]
-        matches = [column for key, column in self.by_name.items() if key.lower() == name.lower()]
+        matches = self._without_case(name)
         return matches[0] if len(matches) == 1 else None
 
+    def _without_case(self, name: str) -> list[RelationColumn]:
+        return [column for key, column in self.by_name.items() if key.lower() == name.lower()]
+
     def missing(self, name: str, path: str) -> Problem:
+        candidates = [f"`{column.name}`" for column in self._without_case(name)]
+        if candidates:
+            message = f"`{name}` could be {' or '.join(candidates)}."
+            return Problem(message, "Write it as the warehouse does.", self.model, self.file, path)
         near = get_close_matches(name.lower(), [key.lower() for key in self.by_name], n=1)
         hint = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(sorted(self.by_name))}."
         return Problem(f"the relation has no column `{name}`.", hint, self.model, self.file, path)
@@ -175,9 +183,9 @@ class _Resolver:
         sync = self._sync
         key = self._identity(sync.sync_key.column, f"sync_key.{sync.sync_key.kind.value}")
         distinct_id = self._identity(sync.distinct_id.name, "distinct_id") if sync.distinct_id else None
-        event = self._term(sync.event, "event") if sync.event else None
+        event = self._event(sync.event) if sync.event else None
         timestamp = self._time(sync.timestamp, "timestamp") if sync.timestamp else None
-        cursor = self._find(sync.cursor.column, "cursor.column") if sync.cursor else None
+        cursor = self._cursor(sync.cursor.column) if sync.cursor else None
         groups = tuple((kind, self._group(kind, term)) for kind, term in sync.groups)
         properties = self._all_properties() if sync.all_properties else self._listed_properties()
         self._check_excluded()
@@ -237,6 +245,28 @@ class _Resolver:
             )
         return column
 
+    def _cursor(self, name: str) -> RelationColumn | None:
+        column = self._find(name, "cursor.column")
+        if column is not None and column.type.family in _UNORDERED:
+            self._problem(
+                f"column `{column.name}` has type {column.type.text}, which does not say which row is newer.",
+                "Use a timestamp, a date or a number that only grows.",
+                "cursor.column",
+            )
+        return column
+
+    def _event(self, term: Term) -> RelationColumn | Constant | None:
+        if isinstance(term, Constant):
+            return term
+        column = self._find(term.name, "event")
+        if column is not None and not column.type.can_be_identity:
+            self._problem(
+                f"column `{column.name}` has type {column.type.text}, which is no event name.",
+                "Use a text column, or write `{value: ...}` for the same name in every row.",
+                "event",
+            )
+        return column
+
     def _term(self, term: Term, path: str) -> RelationColumn | Constant | None:
         return term if isinstance(term, Constant) else self._sendable(term.name, path)
 
@@ -253,12 +283,12 @@ class _Resolver:
         return None if source is None else ResolvedProperty(mapping.property, source, mapping.operation)
 
     def _all_properties(self) -> tuple[ResolvedProperty, ...]:
-        declared = {column.name.lower(): column for column in self._sync.model.columns}
+        declared = self._declared()
         left_out = self._left_out()
         resolved = []
         for column in self._columns.by_name.values():
-            asked = declared.get(column.name.lower(), ModelColumn(column.name))
-            if column.name.lower() in left_out or asked.exclude:
+            asked = declared.get(column.name, ModelColumn(column.name))
+            if column.name in left_out or asked.exclude:
                 continue
             if self._sendable(column.name, "properties") is None:
                 continue
@@ -270,8 +300,14 @@ class _Resolver:
     def _left_out(self) -> set[str]:
         sync = self._sync
         structural = [sync.distinct_id, sync.event, Column(sync.timestamp) if sync.timestamp else None]
-        names = {term.name.lower() for term in structural if isinstance(term, Column)}
-        return names | {name.lower() for name in sync.exclude}
+        names = {term.name for term in structural if isinstance(term, Column)}
+        found = [self._columns.find(name) for name in (*names, *sync.exclude)]
+        return {column.name for column in found if column is not None}
+
+    def _declared(self) -> dict[str, ModelColumn]:
+        """What the manifest says of a column, by the name that the warehouse has for it."""
+        found = ((self._columns.find(column.name), column) for column in self._sync.model.columns)
+        return {column.name: declared for column, declared in found if column is not None}
 
     def _check_names(self, resolved: Iterable[ResolvedProperty]) -> None:
         seen: set[str] = set()

@@ -110,12 +110,7 @@ class Session:
         if options.sends:
             self._check_target()
         self._key = self._project_key()
-        with ExitStack() as stack:
-            # As dbt does: a relative path in profiles.yml, such as DuckDB's, counts from the project's folder.
-            stack.callback(os.chdir, Path.cwd())
-            os.chdir(self._project.folder)
-            stack.enter_context(self._warehouse)
-            self._stack = stack.pop_all()
+        self._stack.enter_context(self._warehouse)
         return self
 
     def __exit__(

@@ -84,7 +84,7 @@ class Settings:
     personal_key_variable: str = PERSONAL_KEY_VARIABLE
     targets: tuple[str, ...] = ()
     state_schema: str = "posthog_sync"
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     delivery: Delivery = Delivery()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""

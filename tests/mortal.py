@@ -71,7 +71,7 @@ class MortalWarehouse:
 class VisitedWarehouse(MortalWarehouse):
     """Lets something else happen before a chosen statement; inside a transaction it waits for the end of it."""
 
-    def __init__(self, warehouse: Warehouse, statements: int, visit: Callable[[], None]) -> None:
+    def __init__(self, warehouse: Warehouse, statements: int, visit: Callable[[], object]) -> None:
         super().__init__(warehouse, statements)
         self._visit = visit
         self._is_in_transaction = False

@@ -13,9 +13,11 @@ from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, Res
 from dbt_posthog_sync.sync import Constant, ObjectType, OnChange
 
 _EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
-# PostHog's v1 protocol reads these beside the event, v0 inside its properties (PostHog/posthog-python: posthog/capture_v1.py).
+# PostHog's v1 protocol reads these beside the event, v0 inside its properties
+# (PostHog/posthog-python: posthog/capture_v1.py).
 _ENVELOPE_FIELDS = {"$session_id": "session_id", "$window_id": "window_id"}
 _WIDE = frozenset({Family.TEXT, Family.JSON, Family.JSON_TEXT, Family.ARRAY, Family.STRUCT, Family.MAP})
+_LARGEST_EXACT = 2**53  # a double tells every whole number up to here from its neighbours
 _LANES = 64
 
 
@@ -116,7 +118,9 @@ class SyncArguments:
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, resolved: ResolvedSync, schema: str, destination: str, tables: SyncTables, run: RunIdentity) -> SyncArguments:
+    def of(
+        cls, resolved: ResolvedSync, schema: str, destination: str, tables: SyncTables, run: RunIdentity
+    ) -> SyncArguments:
         """Build the arguments of a sync; what does not change over a run is encoded once."""
         return cls(resolved, schema, destination, tables, run, _constant=_constant_part(resolved))
 
@@ -193,7 +197,17 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
 
 
 def _encoded(value: Any) -> str:
+    """A name or a constant as JSON, by the rules that hold for values of the warehouse."""
+    if isinstance(value, str):
+        value = _sendable(value)
+    elif isinstance(value, int) and abs(value) > _LARGEST_EXACT:
+        value = str(value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def _sendable(text: str) -> str:
+    """Text without what PostHog's parser refuses: NUL and halves of surrogate pairs become U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _column(column: RelationColumn | None) -> dict[str, Any] | None:
@@ -214,7 +228,7 @@ def _event(resolved: ResolvedSync) -> dict[str, Any]:
     source = Constant(fixed) if fixed else resolved.event
     if isinstance(source, RelationColumn):
         return {"column": source.for_macro()}
-    text = str(source.value) if source else ""
+    text = _sendable(str(source.value)) if source else ""
     return {"column": None, "text": text, "json": _encoded(text)}
 
 
@@ -226,9 +240,12 @@ def _source(source: RelationColumn | Constant) -> dict[str, Any]:
 
 def _property(mapping: ResolvedProperty, sends_events: bool) -> dict[str, Any]:
     envelope = _ENVELOPE_FIELDS.get(mapping.name) if sends_events else None
+    source = mapping.source
+    if envelope and isinstance(source, Constant) and source.value is not None:
+        source = Constant(str(source.value))
     return {
         "name": _encoded(mapping.name),
         "operation": mapping.operation.value,
         "envelope": _encoded(envelope) if envelope else None,
-        **_source(mapping.source),
+        **_source(source),
     }

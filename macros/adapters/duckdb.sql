@@ -53,6 +53,17 @@
 
 {% macro duckdb__byte_length(expression) %}strlen({{ expression }}){% endmacro %}
 
+{% macro duckdb__utf16_length(expression) %}
+  {{- return("length(" ~ expression ~ ") + length(regexp_replace(" ~ expression ~ ", '[^\\x{10000}-\\x{10FFFF}]', '', 'g'))") -}}
+{% endmacro %}
+
+{# A decimal is written without zeros at its end. #}
+{% macro duckdb__canonical_text(expression, type) %}
+  {%- set text = dbt_posthog_sync.as_text(expression) -%}
+  {%- if type.family != 'decimal' -%}{{- return(text) -}}{%- endif -%}
+  {{- return("case when contains(" ~ text ~ ", '.') then rtrim(rtrim(" ~ text ~ ", '0'), '.') else " ~ text ~ " end") -}}
+{% endmacro %}
+
 {# --- JSON --- #}
 
 {% macro duckdb__json_text(expression) %}
@@ -77,13 +88,40 @@
   {{- return("case when isfinite(" ~ expression ~ ") then cast(" ~ expression ~ " as varchar) end") -}}
 {% endmacro %}
 
+{# ISO 8601, as Postgres writes it: P1Y2M3DT4H5M6.5S. #}
+{% macro duckdb__json_interval(expression, type, time_zone) %}
+  {%- set part = dbt_posthog_sync.duckdb__interval_part -%}
+  {%- set micros = "datepart('microsecond', " ~ expression ~ ")" -%}
+  {%- set seconds = "case when " ~ micros ~ " <> 0 then rtrim(rtrim(printf('%.6f', " ~ micros ~ " / 1e6), '0'), '.') || 'S' else '' end" -%}
+  {%- set day = ["'P'", part(expression, 'year', 'Y'), part(expression, 'month', 'M'), part(expression, 'day', 'D')] | join(' || ') -%}
+  {%- set time = [part(expression, 'hour', 'H'), part(expression, 'minute', 'M'), seconds] | join(' || ') -%}
+  {{- return("case when " ~ expression ~ " is not null then '\"' || coalesce(nullif(" ~ day ~ " || coalesce('T' || nullif(" ~ time
+    ~ ", ''), ''), 'P'), 'PT0S') || '\"' end") -}}
+{% endmacro %}
+
+{# One unit of an interval with its letter; nothing where it is zero. #}
+{% macro duckdb__interval_part(expression, unit, letter) %}
+  {%- set part = "datepart('" ~ unit ~ "', " ~ expression ~ ")" -%}
+  {{- return("case when " ~ part ~ " <> 0 then " ~ part ~ " || '" ~ letter ~ "' else '' end") -}}
+{% endmacro %}
+
 {% macro duckdb__json_date(expression, type, time_zone) %}
   {{- return("case when " ~ expression ~ " between date '0001-01-01' and date '9999-12-31' then '\"' || strftime(" ~ expression ~ ", '%Y-%m-%d') || '\"' end") -}}
 {% endmacro %}
 
+{# A value that no zone can shift, because it lies outside the years 1 to 9999, is no moment. #}
+{% macro duckdb__moment(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp_tz' -%}{{- return(expression) -}}{%- endif -%}
+  {%- set lowest, end = ("date '0001-01-01'", "date '9999-12-31'") if type.family == 'date'
+      else ("timestamp '0001-01-01 00:00:00'", "timestamp '9999-12-31 23:59:59.999999'") -%}
+  {%- set local = expression if type.family == 'date' else 'try_cast(' ~ expression ~ ' as timestamp)' -%}
+  {{- return("(cast(case when " ~ local ~ " between " ~ lowest ~ " and " ~ end ~ " then " ~ local ~ " end as timestamp) at time zone "
+    ~ dbt_posthog_sync.literal(time_zone) ~ ")") -}}
+{% endmacro %}
+
 {% macro duckdb__json_timestamp(expression, type, time_zone) %}
   {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}
-    {%- set utc = 'cast(' ~ expression ~ ' as timestamp)' -%}
+    {%- set utc = 'try_cast(' ~ expression ~ ' as timestamp)' -%}
   {%- else -%}
     {%- set utc = '(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')" -%}
   {%- endif -%}
@@ -103,8 +141,8 @@
 
 {% macro duckdb__json_json_text(expression, type, time_zone) %}
   {%- set text = 'cast(' ~ expression ~ ' as varchar)' -%}
-  {%- set flat = "translate(" ~ text ~ ", chr(10) || chr(13), '  ')" -%}
-  {{- return(dbt_posthog_sync.duckdb__safe_numbers(dbt_posthog_sync.duckdb__safe_escapes(flat))) -}}
+  {%- set flat = "translate(" ~ text ~ ", " ~ dbt_posthog_sync.json_spaces() ~ ")" -%}
+  {{- return("nullif(trim(" ~ dbt_posthog_sync.duckdb__safe_values(dbt_posthog_sync.duckdb__safe_escapes(flat)) ~ "), 'null')") -}}
 {% endmacro %}
 
 {# RE2 has no look-around, so escapes are taken apart into a list first: pairs of surrogates stay, halves and NUL go. #}
@@ -114,16 +152,19 @@
     ~ " then '\\ufffd' else t end for t in regexp_extract_all(" ~ text ~ ", " ~ token ~ ")], '') else " ~ text ~ " end") -}}
 {% endmacro %}
 
-{# Numbers inside a document that a double cannot hold become strings. Only a document that has a long number, or an
-   exponent, is taken apart. #}
-{% macro duckdb__safe_numbers(text) %}
-  {%- set token = "'\"(?:[^\"\\\\]|\\\\.)*\"|-?[0-9][0-9.eE+-]*|[^\"0-9-]+|-'" -%}
-  {%- set digits = "ltrim(regexp_replace(regexp_replace(t, '[eE].*$', ''), '[^0-9]', '', 'g'), '0')" -%}
-  {{- return("case when regexp_matches(" ~ text ~ ", '[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}') then array_to_string([case"
+{# Numbers inside a document that a double cannot hold become strings. DuckDB also takes NaN, Infinity and a comma before
+   a closing bracket for JSON, which nobody else does. Only a document that may have one of these is taken apart. #}
+{% macro duckdb__safe_values(text) %}
+  {%- set suspicious = "'[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}|,\\s*[\\]}]|(?:^|[\\[:,\\s-])(?i:nan|inf|infinity)\\s*(?:$|[,\\]}])'" -%}
+  {%- set token = "'\"(?:[^\"\\\\]|\\\\.)*\"|-?[0-9][0-9.eE+-]*|-?[A-Za-z]+|,\\s*[\\]}]|[^\"0-9A-Za-z,-]+|,|-'" -%}
+  {%- set digits = dbt_posthog_sync.significant_digits -%}
+  {{- return("case when regexp_matches(" ~ text ~ ", " ~ suspicious ~ ") then array_to_string([case"
+    ~ " when regexp_matches(t, '^-?[A-Za-z]') then case when t in ('true', 'false', 'null') then t else 'null' end"
+    ~ " when regexp_matches(t, '^,.') then right(t, 1)"
     ~ " when not regexp_matches(t, '^-?[0-9]') then t"
-    ~ " when regexp_matches(t, '[eE]') then case when regexp_matches(t, '[eE][+]?0*[0-9]{1,2}$') or regexp_matches(t, '[eE]-') then t else '\"' || t || '\"' end"
-    ~ " when regexp_matches(t, '^-?[0-9]{1,16}$') and abs(cast(t as hugeint)) <= 9007199254740992 then t"
-    ~ " when length(rtrim(" ~ digits ~ ", case when contains(t, '.') then '0' else '' end)) <= 15 then t"
+    ~ " when case when regexp_matches(t, '^-?[0-9]+$') then "
+    ~ dbt_posthog_sync.is_plain_integer("length(t) <= 17", "abs(try_cast(t as hugeint))", "t")
+    ~ " else " ~ digits("cast(try_cast(t as double) as varchar)") ~ " = " ~ digits("t") ~ " end then t"
     ~ " else '\"' || t || '\"' end for t in regexp_extract_all(" ~ text ~ ", " ~ token ~ ")], '') else " ~ text ~ " end") -}}
 {% endmacro %}
 
@@ -137,10 +178,10 @@
   {%- set parts = [] -%}
   {%- for field in type.fields -%}
     {%- set name = ',' ~ (field.name | tojson) ~ ':' -%}
-    {%- set inner = expression ~ '.' ~ adapter.quote(field.name) -%}
+    {%- set inner = expression ~ '.' ~ dbt_posthog_sync.quoted(field.name) -%}
     {%- do parts.append(dbt_posthog_sync.literal(name) ~ " || coalesce(" ~ dbt_posthog_sync.json_of(inner, field.type, time_zone) ~ ", 'null')") -%}
   {%- endfor -%}
-  {{- return("case when " ~ expression ~ " is not null then '{' || substr(" ~ (parts | join(' || ')) ~ ", 2) || '}' end") -}}
+  {{- return("case when " ~ expression ~ " is not null then '{' || substr(" ~ dbt_posthog_sync.joined(parts) ~ ", 2) || '}' end") -}}
 {% endmacro %}
 
 {% macro duckdb__json_map(expression, type, time_zone) %}

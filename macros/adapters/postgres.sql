@@ -3,7 +3,7 @@
 {% macro postgres__session_settings() %}
   {{- return([
     "set time zone 'UTC'", "set client_encoding to 'UTF8'", "set statement_timeout to 0",
-    "set idle_in_transaction_session_timeout to 0", "set datestyle to 'ISO, MDY'", "set intervalstyle to 'postgres'",
+    "set idle_in_transaction_session_timeout to 0", "set datestyle to 'ISO, MDY'", "set intervalstyle to 'iso_8601'",
     "set extra_float_digits to 1",
   ]) -}}
 {% endmacro %}
@@ -19,23 +19,37 @@
   {{- return(type.family) -}}
 {% endmacro %}
 
-{# Domains count as their base type, enums as `enum`, arrays as their element with brackets. #}
+{# Domains count as what they stand for, enums as `enum`, arrays as their element with brackets; citext goes by its own
+   name, whatever schema it was installed in. #}
 {% macro postgres__describe_columns(relation) %}
+  with recursive domains as (
+    select oid as type, typbasetype as base from pg_type where typtype = 'd'
+    union all
+    select d.type, t.typbasetype from domains d join pg_type t on t.oid = d.base and t.typtype = 'd'
+  ), bases as (
+    select d.type, d.base from domains d join pg_type t on t.oid = d.base and t.typtype <> 'd'
+  )
   select a.attname,
-    case when e.oid is not null and t.typcategory = 'A'
-      then case when e.typtype = 'e' then 'enum' else format_type(coalesce(nullif(e.typbasetype, 0), e.oid), null) end || '[]'
-      when t.typtype = 'e' then 'enum'
-      when t.typtype = 'c' then 'composite type ' || t.typname
-      else format_type(t.oid, case when t.oid = a.atttypid then a.atttypmod end) end,
+    case when e.oid is not null and t.typcategory = 'A' then {{ dbt_posthog_sync.postgres__type_name('e', 'null') }} || '[]'
+      else {{ dbt_posthog_sync.postgres__type_name('t', 'case when t.oid = a.atttypid then a.atttypmod end') }} end,
     coalesce(not l.collisdeterministic, false)
   from pg_attribute a
-  join pg_type declared on declared.oid = a.atttypid
-  join pg_type t on t.oid = coalesce(nullif(declared.typbasetype, 0), declared.oid)
-  left join pg_type e on e.oid = t.typelem
+  left join bases b on b.type = a.atttypid
+  join pg_type t on t.oid = coalesce(b.base, a.atttypid)
+  left join bases eb on eb.type = t.typelem
+  left join pg_type e on e.oid = coalesce(eb.base, t.typelem)
   left join pg_collation l on l.oid = a.attcollation
   where a.attrelid = {{ dbt_posthog_sync.literal(relation) }}::regclass and a.attnum > 0 and not a.attisdropped
   order by a.attnum
 {% endmacro %}
+
+{# Name of a row of pg_type as `ColumnType` reads it. #}
+{% macro postgres__type_name(alias, modifier) %}
+  case when {{ alias }}.typtype = 'e' then 'enum'
+    when {{ alias }}.typtype = 'c' then 'composite type ' || {{ alias }}.typname
+    when {{ alias }}.typname = 'citext' then 'citext'
+    else format_type({{ alias }}.oid, {{ modifier }}) end
+{%- endmacro %}
 
 {# --- hash --- #}
 
@@ -82,6 +96,17 @@
   copy ({{ select }}) to stdout with (format csv, delimiter E'\x1f', quote E'\x1e', null E'\x1d')
 {% endmacro %}
 
+{% macro postgres__utf16_length(expression) %}
+  {{- return("length(" ~ expression ~ ") + length(regexp_replace(" ~ expression ~ ", '[^\\U00010000-\\U0010FFFF]', '', 'g'))") -}}
+{% endmacro %}
+
+{# A decimal is written without zeros at its end, an address without the mask that a cast adds to it. #}
+{% macro postgres__canonical_text(expression, type) %}
+  {%- if type.family == 'decimal' -%}{{- return('trim_scale(' ~ expression ~ ')::text') -}}
+  {%- elif type.text == 'inet' -%}{{- return('abbrev(' ~ expression ~ ')') -}}{%- endif -%}
+  {{- return(dbt_posthog_sync.as_text(expression)) -}}
+{% endmacro %}
+
 {# --- JSON --- #}
 
 {% macro postgres__json_text(expression) %}{{ return('to_json(' ~ expression ~ ')::text') }}{% endmacro %}
@@ -108,8 +133,20 @@
   {{- return("case when " ~ expression ~ " not in ('NaN', 'Infinity', '-Infinity') then " ~ expression ~ "::text end") -}}
 {% endmacro %}
 
+{# The session's style is ISO 8601: P1Y2M3DT4H5M6.5S. #}
+{% macro postgres__json_interval(expression, type, time_zone) %}
+  {{- return("case when isfinite(" ~ expression ~ ") then '\"' || " ~ expression ~ "::text || '\"' end") -}}
+{% endmacro %}
+
 {% macro postgres__json_date(expression, type, time_zone) %}
   {{- return("case when " ~ expression ~ " between '0001-01-01' and '9999-12-31' then '\"' || to_char(" ~ expression ~ ", 'YYYY-MM-DD') || '\"' end") -}}
+{% endmacro %}
+
+{# A value that no zone can shift, because it lies outside the years 1 to 9999, is no moment. #}
+{% macro postgres__moment(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp_tz' -%}{{- return(expression) -}}{%- endif -%}
+  {{- return("(case when " ~ expression ~ " >= '0001-01-01' and " ~ expression ~ " < '10000-01-01' then " ~ expression
+    ~ " end::timestamp at time zone " ~ dbt_posthog_sync.literal(time_zone) ~ ")") -}}
 {% endmacro %}
 
 {% macro postgres__json_timestamp(expression, type, time_zone) %}
@@ -126,12 +163,12 @@
 {% endmacro %}
 
 {% macro postgres__json_json(expression, type, time_zone) %}
-  {{- return(dbt_posthog_sync.postgres__safe_numbers('(' ~ expression ~ '::text)')) -}}
+  {{- return("nullif(" ~ dbt_posthog_sync.postgres__safe_numbers('(' ~ expression ~ '::text)') ~ ", 'null')") -}}
 {% endmacro %}
 
 {% macro postgres__json_json_text(expression, type, time_zone) %}
-  {%- set flat = "translate(" ~ expression ~ "::text, E'\\r\\n', '  ')" -%}
-  {{- return(dbt_posthog_sync.postgres__safe_numbers('(' ~ dbt_posthog_sync.postgres__safe_escapes(flat) ~ ')')) -}}
+  {%- set flat = "translate(" ~ expression ~ "::text, " ~ dbt_posthog_sync.json_spaces() ~ ")" -%}
+  {{- return("nullif(trim(" ~ dbt_posthog_sync.postgres__safe_numbers('(' ~ dbt_posthog_sync.postgres__safe_escapes(flat) ~ ')') ~ "), 'null')") -}}
 {% endmacro %}
 
 {# Escapes are taken apart into a list: pairs of surrogates stay, halves and NUL become U+FFFD. #}
@@ -143,23 +180,44 @@
 {% endmacro %}
 
 {# Numbers inside a document that a double cannot hold become strings. Only a document that has a long number, or an
-   exponent, is taken apart. #}
+   exponent, is taken apart. The order of the tests keeps casts from meeting numbers that they refuse. #}
 {% macro postgres__safe_numbers(text) %}
   {%- set token = "'(\"(?:[^\"\\\\]|\\\\.)*\"|-?[0-9][0-9.eE+-]*|[^\"0-9-]+|-)'" -%}
-  {%- set digits = "ltrim(regexp_replace(regexp_replace(token[1], '[eE].*$', ''), '[^0-9]', '', 'g'), '0')" -%}
+  {%- set digits = dbt_posthog_sync.significant_digits -%}
   {{- return("case when " ~ text ~ " ~ '[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}' then (select string_agg(case"
     ~ " when token[1] !~ '^-?[0-9]' then token[1]"
-    ~ " when token[1] ~ '[eE]' then case when token[1] ~ '[eE][+]?0*[0-9]{1,2}$' or token[1] ~ '[eE]-' then token[1] else '\"' || token[1] || '\"' end"
-    ~ " when token[1] ~ '^-?[0-9]{1,16}$' and abs(token[1]::numeric) <= 9007199254740992 then token[1]"
-    ~ " when length(rtrim(" ~ digits ~ ", case when strpos(token[1], '.') > 0 then '0' else '' end)) <= 15 then token[1]"
+    ~ " when case when token[1] ~ '^-?[0-9]+$' then "
+    ~ dbt_posthog_sync.is_plain_integer("length(token[1]) <= 17", "abs(token[1]::numeric)", "token[1]")
+    ~ " when length(token[1]) > 1000 or token[1] ~ '[eE][-+]?[0-9]{4}' then false"
+    ~ " when token[1]::numeric = 0 then true"
+    ~ " when abs(token[1]::numeric) not between 5e-324 and 1.7976931348623157e308 then false"
+    ~ " else " ~ digits("token[1]::float8::text") ~ " = " ~ digits("token[1]") ~ " end then token[1]"
     ~ " else '\"' || token[1] || '\"' end, '' order by place)"
     ~ " from regexp_matches(" ~ text ~ ", " ~ token ~ ", 'g') with ordinality as found(token, place)) else " ~ text ~ " end") -}}
 {% endmacro %}
 
-{# One-dimensional arrays go element by element; `to_json` keeps the shape of others. #}
+{# Element by element in one pass; in an array of several dimensions an element that begins or ends a row of one of them
+   carries its bracket. #}
 {% macro postgres__json_array(expression, type, time_zone) %}
-  {%- set element = dbt_posthog_sync.json_of('element', type.element, time_zone) -%}
-  {{- return("case when array_ndims(" ~ expression ~ ") > 1 then " ~ dbt_posthog_sync.postgres__safe_numbers("to_json(" ~ expression ~ ")::text")
-    ~ " when " ~ expression ~ " is not null then '[' || coalesce((select string_agg(coalesce(" ~ element
-    ~ ", 'null'), ',' order by place) from unnest(" ~ expression ~ ") with ordinality as elements(element, place)), '') || ']' end") -}}
+  {%- set element = "coalesce(" ~ dbt_posthog_sync.json_of('element', type.element, time_zone) ~ ", 'null')" -%}
+  {%- set elements = " order by place) from unnest(" ~ expression ~ ") with ordinality as elements(element, place))" -%}
+  {%- set opened = "repeat('[', " ~ dbt_posthog_sync.postgres__row_edges(expression, 'place - 1') ~ ")" -%}
+  {%- set closed = "repeat(']', " ~ dbt_posthog_sync.postgres__row_edges(expression, 'place') ~ ")" -%}
+  {{- return("case when array_ndims(" ~ expression ~ ") > 1 then '[' || (select string_agg(" ~ opened ~ " || " ~ element ~ " || " ~ closed
+    ~ ", ','" ~ elements ~ " || ']' when " ~ expression ~ " is not null then '[' || coalesce((select string_agg(" ~ element
+    ~ ", ','" ~ elements ~ ", '') || ']' end") -}}
+{% endmacro %}
+
+{# How many inner dimensions (Postgres has six) have an edge after so many elements. #}
+{% macro postgres__row_edges(expression, elements) %}
+  {%- set parts = [] -%}
+  {%- for dimension in range(2, 7) -%}
+    {%- set lengths = [] -%}
+    {%- for inner in range(dimension, 7) -%}
+      {%- do lengths.append("coalesce(array_length(" ~ expression ~ ", " ~ inner ~ "), 1)") -%}
+    {%- endfor -%}
+    {%- do parts.append("case when array_ndims(" ~ expression ~ ") >= " ~ dimension ~ " and (" ~ elements ~ ") % ("
+      ~ (lengths | join(' * ')) ~ ") = 0 then 1 else 0 end") -%}
+  {%- endfor -%}
+  {{- return(parts | join(' + ')) -}}
 {% endmacro %}

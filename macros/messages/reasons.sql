@@ -29,12 +29,12 @@
 
 {% macro reject_reason(sync) %}
   case {{ dbt_posthog_sync.when(dbt_posthog_sync.key_expression(sync) ~ ' is null', 'null_key') }}
-    {% if sync.object == 'group' %}{{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.key)), required=true) }}
+    {% if sync.object == 'group' %}{{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.group_key_text(sync), required=true) }}
     {% else %}{{ dbt_posthog_sync.distinct_id_reasons(sync) }}{% endif %}
     {% if sync.event and sync.event.column %}{{ dbt_posthog_sync.event_reasons(sync) }}{% endif %}
     {% if sync.timestamp %}{{ dbt_posthog_sync.timestamp_reasons(sync) }}{% endif %}
     {% for group in sync.groups if group.column %}
-    {{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(group.column)), required=false) }}
+    {{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.column_text(group.column), required=false) }}
     {% endfor %}
     {{ dbt_posthog_sync.size_reason(sync) }}
     else null end
@@ -42,9 +42,15 @@
 
 {% macro when(condition, reason) %}when {{ condition }} then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons()[reason]) }}{% endmacro %}
 
+{# A text without white space at its ends, as PostHog's own `trim` sees white space, and without the characters of `also`. #}
+{% macro stripped(text, also='') %}
+  {%- set blanks = " \t\n\r\x0b\x0c\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000" -%}
+  {{- return('trim(both ' ~ dbt_posthog_sync.literal(blanks ~ also) ~ ' from ' ~ text ~ ')') -}}
+{% endmacro %}
+
 {% macro distinct_id_reasons(sync) %}
   {%- set text = dbt_posthog_sync.distinct_id_text(sync) -%}
-  {%- set bare = "lower(trim(both ' ''\"`' from " ~ text ~ "))" -%}
+  {%- set bare = 'lower(' ~ dbt_posthog_sync.stripped(text, also="'\"`") ~ ')' -%}
   {{ dbt_posthog_sync.when(text ~ ' is null or ' ~ bare ~ " = ''", 'no_distinct_id') }}
   when {{ bare }} in ({% for word in dbt_posthog_sync.illegal_distinct_ids() %}{{ dbt_posthog_sync.literal(word) }}{{ ', ' if not loop.last }}{% endfor %})
     then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().illegal_distinct_id) }}
@@ -53,10 +59,10 @@
 
 {% macro event_reasons(sync) %}
   {%- set text = dbt_posthog_sync.event_name(sync) -%}
-  {{ dbt_posthog_sync.when(text ~ ' is null or trim(' ~ text ~ ") = ''", 'no_event') }}
+  {{ dbt_posthog_sync.when(text ~ ' is null or ' ~ dbt_posthog_sync.stripped(text) ~ " = ''", 'no_event') }}
   {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length(text) ~ ' > 200', 'long_event') }}
-  when {{ text }} in ({% for name in dbt_posthog_sync.command_events() %}{{ dbt_posthog_sync.literal(name) }}{{ ', ' if not loop.last }}{% endfor %})
-    or substr({{ text }}, 1, 2) = '$$' then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().command_event) }}
+  when {{ dbt_posthog_sync.stripped(text) }} in ({% for name in dbt_posthog_sync.command_events() %}{{ dbt_posthog_sync.literal(name) }}{{ ', ' if not loop.last }}{% endfor %})
+    or substr({{ dbt_posthog_sync.stripped(text) }}, 1, 2) = '$$' then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().command_event) }}
 {%- endmacro %}
 
 {# Events that write or merge persons and groups; a column of event names must not smuggle them in. #}
@@ -65,15 +71,15 @@
 {% endmacro %}
 
 {% macro timestamp_reasons(sync) %}
-  {%- set json = dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}
   {%- set moment = dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}
-  {{ dbt_posthog_sync.when(json ~ ' is null', 'no_timestamp') }}
+  {{ dbt_posthog_sync.when(dbt_posthog_sync.row_time(sync) ~ ' is null', 'no_timestamp') }}
   {{ dbt_posthog_sync.when(moment ~ " > current_timestamp + interval '23' hour", 'future') }}
 {%- endmacro %}
 
+{# PostHog counts a group key as JavaScript does, in UTF-16 units; only a text of so many bytes can have so many. #}
 {% macro group_key_reasons(text, required) %}
-  {% if required %}{{ dbt_posthog_sync.when('trim(' ~ text ~ ") = ''", 'no_group_key') }}{% endif %}
-  {{ dbt_posthog_sync.when('length(' ~ text ~ ') > 400', 'long_group_key') }}
+  {% if required %}{{ dbt_posthog_sync.when(dbt_posthog_sync.stripped(text) ~ " = ''", 'no_group_key') }}{% endif %}
+  {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length(text) ~ ' > 400 and ' ~ dbt_posthog_sync.utf16_length(text) ~ ' > 400', 'long_group_key') }}
 {%- endmacro %}
 
 {# A cheap bound first: only a row with much text has its message built to be measured. JSON escapes grow a character to
@@ -81,13 +87,19 @@
 {% macro size_reason(sync) %}
   {%- set wide = sync.hashed_columns | selectattr('is_wide') | list -%}
   {%- if wide -%}
-    when {% for column in wide -%}
-      coalesce({{ dbt_posthog_sync.byte_length(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(column))) }}, 0){{ ' + ' if not loop.last }}
-    {%- endfor %} > {{ (sync.max_message_bytes - 65536) // 12 }} then case
+    {%- set lengths = [] -%}
+    {%- for column in wide -%}
+      {%- do lengths.append("coalesce(" ~ dbt_posthog_sync.byte_length(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(column))) ~ ", 0)") -%}
+    {%- endfor %}
+    when {{ dbt_posthog_sync.joined(lengths, ' + ') }} > {{ (sync.max_message_bytes - 65536) // 12 }} then case
       {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length('(' ~ dbt_posthog_sync.message_properties(sync) ~ ')') ~ ' > ' ~ (sync.max_message_bytes - 2048), 'large') }}
       else null end
   {%- endif -%}
 {%- endmacro %}
 
+{# Length of a text as JavaScript counts it: a character beyond U+FFFF counts twice. #}
+{% macro utf16_length(expression) %}{{ return(adapter.dispatch('utf16_length', 'dbt_posthog_sync')(expression)) }}{% endmacro %}
+
+{# Length of a text in bytes of UTF-8. #}
 {% macro byte_length(expression) %}{{ return(adapter.dispatch('byte_length', 'dbt_posthog_sync')(expression)) }}{% endmacro %}
 {% macro default__byte_length(expression) %}octet_length({{ expression }}){% endmacro %}

@@ -31,7 +31,7 @@
 {# UUIDv5-shaped and deterministic: the same row makes the same uuid in every run. A person's or group's message also
    contains what is sent and when it was staged, because a later state is another message. #}
 {% macro message_uuid(sync) %}
-  {%- set seed = dbt_posthog_sync.literal(sync.uuid_prefix) ~ ' || ' ~ dbt_posthog_sync.as_text('c.sync_key') -%}
+  {%- set seed = dbt_posthog_sync.literal(sync.uuid_prefix) ~ ' || ' ~ dbt_posthog_sync.canonical_text('c.sync_key', sync.key.type) -%}
   {%- if sync.object in ('person', 'group') -%}
     {%- set seed = seed ~ " || '|' || " ~ dbt_posthog_sync.as_text('c.row_hash') ~ " || '|' || " ~ dbt_posthog_sync.moment_text('c.staged_at') -%}
   {%- endif -%}
@@ -56,11 +56,21 @@
 
 {# --- text of the parts --- #}
 
-{% macro distinct_id_text(sync) %}{{ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.distinct_id)) }}{% endmacro %}
-{% macro group_key_text(sync) %}{{ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.key)) }}{% endmacro %}
+{# The one text of a column that names somebody or something. #}
+{% macro column_text(column) %}{{ return(dbt_posthog_sync.canonical_text(dbt_posthog_sync.model_column(column), column.type)) }}{% endmacro %}
+{% macro distinct_id_text(sync) %}{{ return(dbt_posthog_sync.column_text(sync.distinct_id)) }}{% endmacro %}
+{% macro group_key_text(sync) %}{{ return(dbt_posthog_sync.column_text(sync.key)) }}{% endmacro %}
 {% macro event_name(sync) %}
-  {%- if sync.event.column -%}{{ dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.event.column)) }}
-  {%- else -%}{{ dbt_posthog_sync.literal(sync.event.text) }}{%- endif -%}
+  {%- if sync.event.column -%}{{- return(dbt_posthog_sync.column_text(sync.event.column)) -}}{%- endif -%}
+  {{- return(dbt_posthog_sync.literal(sync.event.text)) -}}
+{% endmacro %}
+
+{# Parts joined as a tree: a warehouse gives up on an expression that nests as deep as a table is wide. #}
+{% macro joined(parts, operator=' || ') %}
+  {%- if parts | length <= 32 -%}{{- return(parts | join(operator)) -}}{%- endif -%}
+  {%- set branches = [] -%}
+  {%- for branch in parts | batch(32) -%}{%- do branches.append('(' ~ branch | join(operator) ~ ')') -%}{%- endfor -%}
+  {{- return(dbt_posthog_sync.joined(branches, operator)) -}}
 {% endmacro %}
 
 {# `"name":` as a literal; names are JSON-encoded once, in Python. #}
@@ -86,15 +96,18 @@
 
 {% macro message_timestamp(sync) %}
   {%- if sync.timestamp -%}
-    {{- dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -}}
+    {{- dbt_posthog_sync.row_time(sync) -}}
   {%- else -%}
     '"' || {{ dbt_posthog_sync.moment_text('c.staged_at') }} || '"'
   {%- endif -%}
 {% endmacro %}
 
-{# The JSON value of a mapping: a column's expression (null where the row has none) or a constant's literal. #}
+{# The JSON value of a mapping: a column's expression (null where the row has none) or a constant's literal. What stands
+   beside the event must be a text, or PostHog refuses the whole request. #}
 {% macro value(sync, item) %}
-  {%- if item.column -%}
+  {%- if item.column and item.envelope -%}
+    {{- return(dbt_posthog_sync.json_text("nullif(" ~ dbt_posthog_sync.column_text(item.column) ~ ", '')")) -}}
+  {%- elif item.column -%}
     {{- return(dbt_posthog_sync.json_of(dbt_posthog_sync.model_column(item.column), item.column.type, sync.time_zone)) -}}
   {%- endif -%}
   {{- return(dbt_posthog_sync.literal(item.json)) -}}
@@ -121,34 +134,45 @@
   {%- if sync.derives_host -%}{%- do parts.append(dbt_posthog_sync.derived('"$host"', dbt_posthog_sync.url_host(sync))) -%}{%- endif -%}
   {%- if sync.derives_pathname -%}{%- do parts.append(dbt_posthog_sync.derived('"$pathname"', dbt_posthog_sync.url_pathname(sync))) -%}{%- endif -%}
   {%- if sync.groups -%}{%- do parts.append(dbt_posthog_sync.event_groups(sync)) -%}{%- endif -%}
-  {{- return(parts | join(' || ') if parts else "''") -}}
+  {{- return(dbt_posthog_sync.joined(parts) if parts else "''") -}}
 {% endmacro %}
 
 {% macro derived(json_name, expression) %}
   {{- return("coalesce(" ~ dbt_posthog_sync.member(json_name) ~ " || " ~ dbt_posthog_sync.json_text(expression) ~ ", '')") -}}
 {% endmacro %}
 
-{% macro url_text(sync) %}{{ return(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(sync.url))) }}{% endmacro %}
+{% macro url_text(sync) %}{{ return(dbt_posthog_sync.column_text(sync.url)) }}{% endmacro %}
+{# Host with its port, in lower case, as browsers show it. #}
 {% macro url_host(sync) %}
-  {{- return(adapter.dispatch('first_match', 'dbt_posthog_sync')(dbt_posthog_sync.url_text(sync), '^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#]+)')) -}}
-{% endmacro %}
-{% macro url_pathname(sync) %}
-  {%- set path = adapter.dispatch('first_match', 'dbt_posthog_sync')(dbt_posthog_sync.url_text(sync), '^(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]+)?([^?#]*)') -%}
-  {{- return("case when " ~ dbt_posthog_sync.url_text(sync) ~ " is not null then coalesce(" ~ path ~ ", '/') end") -}}
+  {{- return('lower(' ~ dbt_posthog_sync.url_part(sync, '^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@)?([^/?#]+)') ~ ')') -}}
 {% endmacro %}
 
-{# `$groups`, without the types whose key is null. #}
+{# Path of an address with a host, or of a text that is itself a path. Anything else (a bare query, `example.com/a`) does
+   not say where its path begins. #}
+{% macro url_pathname(sync) %}
+  {{- return("coalesce(" ~ dbt_posthog_sync.url_part(sync, '^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*(/[^?#]*)') ~ ", "
+    ~ dbt_posthog_sync.url_part(sync, '^(/(?:[^/?#][^?#]*)?)(?:[?#]|$)') ~ ", "
+    ~ "case when " ~ dbt_posthog_sync.url_host(sync) ~ " is not null then '/' end)") -}}
+{% endmacro %}
+
+{# The first group of a pattern in the address; null where there is none. #}
+{% macro url_part(sync, pattern) %}
+  {{- return(adapter.dispatch('first_match', 'dbt_posthog_sync')(dbt_posthog_sync.url_text(sync), pattern)) -}}
+{% endmacro %}
+
+{# `$groups`, without the types whose key is null or blank. #}
 {% macro event_groups(sync) %}
   {%- set parts = [] -%}
   {%- for group in sync.groups -%}
     {%- if group.column -%}
-      {%- set text = dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(group.column)) -%}
-      {%- do parts.append("coalesce(" ~ dbt_posthog_sync.member(group.name) ~ " || " ~ dbt_posthog_sync.json_text("nullif(" ~ text ~ ", '')") ~ ", '')") -%}
+      {%- set text = dbt_posthog_sync.column_text(group.column) -%}
+      {%- set key = "case when " ~ dbt_posthog_sync.stripped(text) ~ " <> '' then " ~ text ~ " end" -%}
+      {%- do parts.append("coalesce(" ~ dbt_posthog_sync.member(group.name) ~ " || " ~ dbt_posthog_sync.json_text(key) ~ ", '')") -%}
     {%- else -%}
       {%- do parts.append(dbt_posthog_sync.literal(',' ~ group.name ~ ':' ~ group.json)) -%}
     {%- endif -%}
   {%- endfor -%}
-  {{- return("coalesce(',\"$groups\":{' || nullif(substr(" ~ (parts | join(' || ')) ~ ", 2), '') || '}', '')") -}}
+  {{- return("coalesce(',\"$groups\":{' || nullif(substr(" ~ dbt_posthog_sync.joined(parts) ~ ", 2), '') || '}', '')") -}}
 {% endmacro %}
 
 {# `$set`, `$set_once` and `$unset`, never `$identify`: that would mark the person as identified for good. #}
@@ -170,7 +194,7 @@
   {%- set parts = [dbt_posthog_sync.enclosed(',"$set":{', set_parts, '}', always=true)] -%}
   {%- if once_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$set_once":{', once_parts, '}')) -%}{%- endif -%}
   {%- if unset_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$unset":[', unset_parts, ']')) -%}{%- endif -%}
-  {{- return(parts | join(' || ')) -}}
+  {{- return(dbt_posthog_sync.joined(parts)) -}}
 {% endmacro %}
 
 {% macro group_properties(sync) %}
@@ -186,7 +210,7 @@
 {# Members joined between brackets; left out when there are none, unless `always`. #}
 {% macro enclosed(opening, parts, closing, always=false) %}
   {%- if not parts -%}{{- return(dbt_posthog_sync.literal(opening ~ closing if always else '')) -}}{%- endif -%}
-  {%- set inner = "substr(" ~ (parts | join(' || ')) ~ ", 2)" -%}
+  {%- set inner = "substr(" ~ dbt_posthog_sync.joined(parts) ~ ", 2)" -%}
   {%- if always -%}{{- return(dbt_posthog_sync.literal(opening) ~ " || " ~ inner ~ " || " ~ dbt_posthog_sync.literal(closing)) -}}{%- endif -%}
   {{- return("coalesce(" ~ dbt_posthog_sync.literal(opening) ~ " || nullif(" ~ inner ~ ", '') || " ~ dbt_posthog_sync.literal(closing) ~ ", '')") -}}
 {% endmacro %}

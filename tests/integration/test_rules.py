@@ -31,7 +31,8 @@ PERSONS: dict[str, Any] = {
 def events(*rows: tuple[int, str, str], person: str = "p") -> str:
     """A select of events: id, timestamp text, note."""
     return " union all ".join(
-        f"select {number} as id, '{person}' as person, timestamp '{at}' as seen_at, '{note}' as note" for number, at, note in rows
+        f"select {number} as id, '{person}' as person, timestamp '{at}' as seen_at, '{note}' as note"
+        for number, at, note in rows
     )
 
 
@@ -123,10 +124,14 @@ def test_the_cursor_takes_rejected_rows_and_nulls_wherever_they_are(lab: Lab) ->
 def test_a_cursor_in_the_future_does_not_move_the_window_there(lab: Lab) -> None:
     cursor = {**EVENTS, "cursor": {"column": "loaded"}}
     future = datetime.now(timezone.utc) + timedelta(days=400)
-    lab.build(f"select *, timestamp '{future:%Y-%m-%d} 00:00:00' as loaded from ({events((1, '2026-01-01 00:00:00', 'a'))}) r")
+    lab.build(
+        f"select *, timestamp '{future:%Y-%m-%d} 00:00:00' as loaded from ({events((1, '2026-01-01 00:00:00', 'a'))}) r"
+    )
     lab.run(cursor)
     today = datetime.now(timezone.utc) + timedelta(hours=1)
-    lab.build(f"select *, timestamp '{today:%Y-%m-%d %H:%M:%S}' as loaded from ({events((2, '2026-01-01 00:00:00', 'a'))}) r")
+    lab.build(
+        f"select *, timestamp '{today:%Y-%m-%d %H:%M:%S}' as loaded from ({events((2, '2026-01-01 00:00:00', 'a'))}) r"
+    )
     assert lab.run(cursor).counts.delivered == 1
 
 
@@ -253,7 +258,10 @@ def test_a_second_run_is_told_who_holds_the_lease(lab: Lab) -> None:
 def test_a_dead_lease_expires(lab: Lab) -> None:
     lab.build(persons(2))
     lab.run(PERSONS)
-    lab.sql("update {state}.leases set is_held = true, run_id = 'other', heartbeat_at = current_timestamp - interval '10' minute")
+    lab.sql(
+        "update {state}.leases set is_held = true, run_id = 'other', "
+        "heartbeat_at = current_timestamp - interval '10' minute"
+    )
     assert lab.run(PERSONS).status is RunStatus.SUCCESS
 
 
@@ -283,7 +291,10 @@ def test_plan_leaves_nothing_behind(lab: Lab) -> None:
     before = lab.sql(f"select table_name from information_schema.tables where table_schema = '{lab.schema}' order by 1")
     lab.build(persons(5))
     assert lab.plan(PERSONS).estimated_events == 1
-    assert lab.sql(f"select table_name from information_schema.tables where table_schema = '{lab.schema}' order by 1") == before
+    assert (
+        lab.sql(f"select table_name from information_schema.tables where table_schema = '{lab.schema}' order by 1")
+        == before
+    )
 
 
 def test_every_run_is_recorded(lab: Lab) -> None:

@@ -60,7 +60,9 @@ def test_only_changed_persons_are_sent(lab: Lab) -> None:
     lab.build(people(a=("free", "Bonn"), b=("max", "Köln"), c=("pro", None)))
     run = lab.run(PEOPLE)
     assert (run.counts.unchanged, run.counts.delivered) == (1, 2)
-    persons = {identity: person.properties for person in lab.posthog.project.persons for identity in person.distinct_ids}
+    persons = {
+        identity: person.properties for person in lab.posthog.project.persons for identity in person.distinct_ids
+    }
     assert persons["b"]["plan"] == "max"
     assert persons["a"]["plan"] == "free"
 

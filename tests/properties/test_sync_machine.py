@@ -10,7 +10,14 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from lab import Lab, Server, fresh_name
 from mortal import Killed, MortalWarehouse, VisitedWarehouse
 
@@ -60,8 +67,8 @@ FAULTS = st.sampled_from(
         CutRequest(),
         LoseAnswer(),
         CutAnswer(),
-        EventResults(lambda event: Verdict("retry")),
-        EventResults(lambda event: Verdict("absent")),
+        EventResults(lambda _event: Verdict("retry")),
+        EventResults(lambda _event: Verdict("absent")),
         None,
     ]
 )
@@ -138,9 +145,9 @@ class SyncMachine(RuleBasedStateMachine):
 
     @rule(statements=st.integers(1, 40))
     def another_run_takes_over_in_the_middle(self, statements: int) -> None:
-        self.run_visited(statements, lambda: self.run_all())
+        self.run_visited(statements, self.run_all)
 
-    def run_visited(self, statements: int, visit: Callable[[], None]) -> None:
+    def run_visited(self, statements: int, visit: Callable[[], object]) -> None:
         if self.lab.server.kind == "duckdb" and visit.__name__ == "rebuild":
             return  # one process holds the file: nobody can rebuild a model while a run is under way
         visited = replace(self.lab, warehouse=VisitedWarehouse(self.lab.warehouse, statements, visit))
@@ -202,9 +209,7 @@ def fresh(template: Lab) -> Lab:
     """The laboratory with a table and a state schema of its own."""
     delivery = replace(template.delivery, in_flight=2, limits=BatchLimits(messages=3))
     courier = CourierSettings(confirm_seconds=0.0)
-    return replace(
-        template, table=fresh_name("people"), schema=fresh_name("state"), delivery=delivery, courier=courier
-    )
+    return replace(template, table=fresh_name("people"), schema=fresh_name("state"), delivery=delivery, courier=courier)
 
 
 @contextmanager

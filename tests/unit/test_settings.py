@@ -10,9 +10,9 @@ from jsonschema import Draft202012Validator
 
 from dbt_posthog_sync.errors import SettingsError
 from dbt_posthog_sync.host import Host
+from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.schema import SETTINGS_SCHEMA, load_schema, properties_of, resolved
 from dbt_posthog_sync.secret import Secret, looks_secret, masked, secrets_in, shown
-from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.settings import Delivery, Settings, read_settings, settings_from
 from dbt_posthog_sync.spelling import did_you_mean, listed, nearest
 
