@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -381,10 +382,11 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         _say("Stopped.")
         sys.exit(_INTERRUPTED[signal.SIGINT])
-    except Exception as error:  # the one place where a bug becomes a message
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
         _say(f"This is a bug in dbt-posthog-sync {__version__}: {type(error).__name__}: {' '.join(str(error).split())}")
         if os.environ.get("DBT_POSTHOG_SYNC_TRACEBACK"):
-            raise
-        _say("Set DBT_POSTHOG_SYNC_TRACEBACK=1 to see where, and please report it.")
+            traceback.print_exc()
+        else:
+            _say("Set DBT_POSTHOG_SYNC_TRACEBACK=1 to see where, and please report it.")
         sys.exit(_BUG)
     sys.exit(0)

@@ -95,7 +95,7 @@ def run_text(run: SyncRun) -> str:
         lines.append(f"  {run.message}")
     if run.status is not RunStatus.UNSAFE and (run.message == "" or counts.rows + counts.outside > 0):
         lines.append(f"  {_sums(counts)}")
-    if run.status is not RunStatus.UNSAFE:
+    if run.status not in (RunStatus.UNSAFE, RunStatus.SKIPPED):
         lines.append(
             f"  {run.requests:,} {'request' if run.requests == 1 else 'requests'}, {_bytes(run.bytes_sent)}, "
             f"{run.seconds:.1f} s"
@@ -125,6 +125,7 @@ _HEADLINES = {
     RunStatus.UNSAFE: "stopped before anything was sent",
     RunStatus.INTERRUPTED: "interrupted",
     RunStatus.ERROR: "failed",
+    RunStatus.SKIPPED: "skipped",
 }
 
 

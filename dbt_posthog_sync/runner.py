@@ -10,7 +10,13 @@ from typing import Any
 from dbt_posthog_sync.courier import Courier, CourierSettings, Tally
 from dbt_posthog_sync.delivery import Delivery, DeliverySettings
 from dbt_posthog_sync.destinations.posthog import PostHog
-from dbt_posthog_sync.errors import SyncError, UnsafePlan, WarehouseUnavailable
+from dbt_posthog_sync.errors import (
+    DestinationRefused,
+    DestinationUnavailable,
+    SyncError,
+    UnsafePlan,
+    WarehouseUnavailable,
+)
 from dbt_posthog_sync.plan import Limits, Plan
 from dbt_posthog_sync.planner import Planner, Prepared
 from dbt_posthog_sync.resolved_sync import ResolvedSync
@@ -114,6 +120,10 @@ class Runner:
                 ended = execution.ended(error)
             self._record(ended, identity)
         return ended
+
+    def skipped(self, resolved: ResolvedSync, reason: str) -> SyncRun:
+        """A sync that is not begun, with the reason."""
+        return self._started(resolved).ended(RunStatus.SKIPPED, reason, exit_code=DestinationUnavailable.exit_code)
 
     def _started(self, resolved: ResolvedSync) -> SyncRun:
         return SyncRun(
@@ -263,7 +273,8 @@ class _Execution:
         )
         if error is not None:
             status = RunStatus.UNSAFE if isinstance(error, UnsafePlan) else RunStatus.ERROR
-            return run.ended(status, str(error), exit_code=error.exit_code)
+            is_away = isinstance(error, DestinationUnavailable | DestinationRefused)
+            return replace(run, is_posthog_away=is_away).ended(status, str(error), exit_code=error.exit_code)
         counts.check()
         if is_stopped:
             return run.ended(RunStatus.INTERRUPTED, "Stopped. What PostHog accepted is confirmed; the rest is pending.")

@@ -158,10 +158,16 @@ class Session:
         self._runner = Runner(
             self._warehouse, destination, planner, self._run_settings(), progress=progress or _nobody_watches
         )
+        is_posthog_away = False
         for resolved in syncs:
             if self._is_stopped:
                 return
-            yield self._runner.run(resolved)
+            if is_posthog_away:
+                yield self._runner.skipped(resolved, "Not run: PostHog took nothing from the sync before it.")
+                continue
+            run = self._runner.run(resolved)
+            is_posthog_away = run.is_posthog_away
+            yield run
 
     def stop(self) -> None:
         """Finish what is in flight and end. Safe in a signal handler."""

@@ -17,6 +17,7 @@ class RunStatus(str, Enum):
     UNSAFE = "unsafe"  # a guard stopped it, nothing was sent
     INTERRUPTED = "interrupted"
     ERROR = "error"
+    SKIPPED = "skipped"  # not begun, because it could not have worked
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ class SyncRun:
         phases: seconds of wall time by phase, in order.
         dbt_invocation_id: id of the dbt invocation whose manifest was read.
         exit_code: what the program's exit code would be if this were the only sync.
+        is_posthog_away: true when PostHog could not be reached or refused the key, which other syncs would meet too.
     """
 
     run_id: str
@@ -100,6 +102,7 @@ class SyncRun:
     phases: tuple[tuple[str, float], ...] = ()
     dbt_invocation_id: str | None = None
     exit_code: int = 0
+    is_posthog_away: bool = False
 
     @property
     def seconds(self) -> float:

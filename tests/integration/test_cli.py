@@ -209,7 +209,7 @@ def test_a_rejected_row_is_told_with_its_reason(shop: Shop) -> None:
     assert "  rejected: 1 x the distinct_id is missing" in answer.out.splitlines()
 
 
-def test_a_relative_path_in_the_profile_counts_from_the_current_folder_as_in_dbt(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_in_the_profile_counts_from_where_we_are(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.build(*ROWS)
     shop.profile(path="project/lab.duckdb")
     monkeypatch.chdir(shop.folder.parent)
@@ -672,3 +672,18 @@ def test_a_postgres_password_that_is_wrong_is_not_shown(postgres_shop: Shop) -> 
             host=postgres_shop.server.output["host"], user="nobody_of_this_name", dbname="postgres", password=PASSWORD
         )
     assert "Check the user and the password in profiles.yml." in postgres_shop.complaint("plan", code=4)
+
+
+def test_syncs_after_the_one_that_met_a_stopped_posthog_are_not_tried(shop: Shop) -> None:
+    shop.build(*ROWS)
+    shop.annotate(ORDERS)
+    manifest_path = shop.folder / "target" / "manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    node = next(iter(manifest["nodes"].values()))
+    node["config"]["meta"]["posthog_sync"] = [{**ORDERS, "name": "first"}, {**ORDERS, "name": "second"}]
+    manifest_path.write_text(json.dumps(manifest))
+    shop.posthog.stop()
+    answer = shop("run")
+    assert answer.code == 4
+    assert "second: skipped" in answer.out
+    assert "Not run: PostHog took nothing from the sync before it." in answer.out
