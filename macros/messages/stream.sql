@@ -188,13 +188,20 @@
     {%- endif -%}
     {%- if item.operation == 'set_once' -%}{%- do once_parts.append(part) -%}{%- else -%}{%- do set_parts.append(part) -%}{%- endif -%}
     {%- if item.column and item.operation == 'set' and sync.nulls == 'unset' -%}
-      {%- do unset_parts.append("case when " ~ dbt_posthog_sync.value(sync, item) ~ " is null then " ~ dbt_posthog_sync.literal(',' ~ item.name) ~ " else '' end") -%}
+      {%- do unset_parts.append("case when " ~ dbt_posthog_sync.has_no_value(sync, item.column) ~ " then " ~ dbt_posthog_sync.literal(',' ~ item.name) ~ " else '' end") -%}
     {%- endif -%}
   {%- endfor -%}
   {%- set parts = [dbt_posthog_sync.enclosed(',"$set":{', set_parts, '}', always=true)] -%}
   {%- if once_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$set_once":{', once_parts, '}')) -%}{%- endif -%}
   {%- if unset_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$unset":[', unset_parts, ']')) -%}{%- endif -%}
   {{- return(dbt_posthog_sync.joined(parts)) -}}
+{% endmacro %}
+
+{# True where a column has no JSON value. Most types have one for all that is not null, and need not be built to know. #}
+{% macro has_no_value(sync, column) %}
+  {%- set expression = dbt_posthog_sync.model_column(column) -%}
+  {%- if column.type.family in ('text', 'enum', 'boolean', 'integer', 'bigint', 'uuid') -%}{{- return(expression ~ ' is null') -}}{%- endif -%}
+  {{- return('(' ~ dbt_posthog_sync.json_of(expression, column.type, sync.time_zone) ~ ') is null') -}}
 {% endmacro %}
 
 {% macro group_properties(sync) %}
