@@ -30,6 +30,11 @@ _BUG = 3
 # ruff: noqa: PLC0415
 
 
+def _example(command: str) -> str:
+    """The last lines of a command's help."""
+    return f"\b\nExample:\n  {command}"
+
+
 def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
     def decorate(command: _Command) -> _Command:
         for option in reversed(options):
@@ -62,18 +67,16 @@ _scan_options = _options(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    epilog=_example("dbt build && dbt-posthog-sync run"),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, "--version", prog_name="dbt-posthog-sync")
 def cli() -> None:
-    """Send exactly the rows that changed from dbt models to PostHog.
-
-    \b
-    Example:
-      dbt build && dbt-posthog-sync run
-    """
+    """Send exactly the rows that changed from dbt models to PostHog."""
 
 
-@cli.command()
+@cli.command(epilog=_example("dbt-posthog-sync init orders --object event"))
 @click.argument("model", required=False)
 @click.option(
     "--object",
@@ -87,10 +90,6 @@ def init(model: str | None, object_name: str, project_dir: Path | None, target_p
     """Write posthog_sync.yml, and print a first annotation for MODEL.
 
     An existing posthog_sync.yml is left as it is.
-
-    \b
-    Example:
-      dbt-posthog-sync init orders --object event
     """
     from dbt_posthog_sync.project import project_folder
     from dbt_posthog_sync.reporter import as_json
@@ -125,7 +124,7 @@ def _first_annotation(target_path: Path, model: str, object_name: str) -> str:
     raise UserError(Problem(f"the manifest has no model `{model}`.", advice))
 
 
-@cli.command()
+@cli.command(epilog=_example("dbt parse && dbt-posthog-sync validate"))
 @_selection_options
 @_project_options
 def validate(
@@ -135,12 +134,7 @@ def validate(
     target_path: Path | None,
     output: str,
 ) -> None:
-    """Check settings and annotations against the manifest, without a warehouse and without dbt.
-
-    \b
-    Example:
-      dbt parse && dbt-posthog-sync validate
-    """
+    """Check settings and annotations against the manifest, without a warehouse and without dbt."""
     from dbt_posthog_sync.reporter import as_json, sync_values, syncs_text
 
     project = _load(project_dir, target_path)
@@ -152,7 +146,7 @@ def validate(
     _say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
 
 
-@cli.command()
+@cli.command(epilog=_example("dbt-posthog-sync plan --select orders"))
 @_selection_options
 @_scan_options
 @_project_options
@@ -161,10 +155,6 @@ def plan(**values: Any) -> None:
     """Show what a run would send, without sending anything.
 
     Staged rows live in temporary tables; nothing in the warehouse changes.
-
-    \b
-    Example:
-      dbt-posthog-sync plan --select orders
     """
     from dbt_posthog_sync.reporter import as_json, plan_text, plan_values
 
@@ -185,7 +175,7 @@ def plan(**values: Any) -> None:
         sys.exit(1)
 
 
-@cli.command()
+@cli.command(epilog=_example("dbt-posthog-sync run --target prod"))
 @_selection_options
 @_scan_options
 @click.option("--mock", is_flag=True, help="Print the exact requests instead of sending them; needs no key.")
@@ -201,10 +191,6 @@ def run(**values: Any) -> None:
     Exit codes:
       0 done            1 rows rejected, or stopped by a guard     2 wrong usage or annotation
       3 a bug           4 warehouse or PostHog unreachable         130, 143 interrupted, terminated
-
-    \b
-    Example:
-      dbt-posthog-sync run --target prod
     """
     options = _session_options({**values, "sends": not values["mock"]})
     if values["mock"]:
@@ -283,17 +269,12 @@ def _progress_bar() -> Callable[[str, int, int], None] | None:
     return show
 
 
-@cli.command()
+@cli.command(epilog=_example("dbt-posthog-sync status --target prod"))
 @click.option("--last", default=10, type=click.IntRange(min=1), help="How many sync runs to show.")
 @_project_options
 @_connection_options
 def status(**values: Any) -> None:
-    """Show what is synced, how the last runs went, and which rows are rejected.
-
-    \b
-    Example:
-      dbt-posthog-sync status --target prod
-    """
+    """Show what is synced, how the last runs went, and which rows are rejected."""
     from dbt_posthog_sync.reporter import as_json, status_text
 
     with _session(_session_options(values)) as session:
@@ -301,31 +282,21 @@ def status(**values: Any) -> None:
     click.echo(as_json("status", **found) if values["output"] == "json" else status_text(found))
 
 
-@cli.command()
+@cli.command(epilog=_example("dbt-posthog-sync schema > posthog_sync.schema.json"))
 @click.option("--settings", is_flag=True, help="The schema of posthog_sync.yml instead.")
 def schema(settings: bool) -> None:
-    """Print the JSON Schema of annotations, for editors and reviews.
-
-    \b
-    Example:
-      dbt-posthog-sync schema > posthog_sync.schema.json
-    """
+    """Print the JSON Schema of annotations, for editors and reviews."""
     from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, SETTINGS_SCHEMA
 
     name = SETTINGS_SCHEMA if settings else ANNOTATION_SCHEMA
     click.echo((Path(__file__).parent / name).read_text(encoding="utf-8"), nl=False)
 
 
-@cli.command()
+@cli.command(epilog=_example("dbt-posthog-sync sandbox --port 8010"))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8010, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
 def sandbox(host: str, port: int) -> None:
-    """Start a local stand-in for PostHog, for demos and tests.
-
-    \b
-    Example:
-      dbt-posthog-sync sandbox --port 8010
-    """
+    """Start a local stand-in for PostHog, for demos and tests."""
     from dbt_posthog_sync.testing import serve
 
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from dbt_posthog_sync import errors
 from dbt_posthog_sync.annotation import check_annotations
@@ -53,11 +54,11 @@ def test_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_starts_with_a_verb_and_has_an_example(name: str) -> None:
-    text = (cli.commands[name].help or "").strip()
-    assert text.split()[0] in VERBS
-    assert "Example:" in text
-    assert f"dbt-posthog-sync {name}" in text.split("Example:")[1]
+def test_help_starts_with_a_verb_and_ends_with_an_example(name: str) -> None:
+    assert (cli.commands[name].help or "").split()[0] in VERBS
+    *_, heading, example = CliRunner().invoke(cli, [name, "--help"]).output.rstrip().splitlines()
+    assert heading.strip() == "Example:"
+    assert f"dbt-posthog-sync {name}" in example
 
 
 @pytest.mark.parametrize("name", COMMANDS)
