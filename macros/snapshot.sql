@@ -52,13 +52,14 @@
   from ({{ dbt_posthog_sync.removed_keys(sync) }}) r where {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
-{# Confirm: exactly the rows at these positions, and only while the lease is ours. #}
-{% macro confirm(sync, positions) %}
+{# Confirm: exactly the rows at these positions, and only while the lease is ours. `lowest` and `highest` let the
+   warehouse leave out the parts of the staged rows that hold none of them. #}
+{% macro confirm(sync, positions, lowest, highest) %}
   insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
   select c.sync_key, c.row_hash, c.identity_hash, c.row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('delivered') }}
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
-  where {{ dbt_posthog_sync.lease_is_held(sync) }}
+  where c.position between {{ lowest }} and {{ highest }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
 {# Positions as a relation `p(position)`; they arrive as one comma-separated text. #}
@@ -77,6 +78,10 @@
   create table {{ dbt_posthog_sync.sync_table(sync, 'new_base') }} as
   select s.sync_key, s.row_hash, s.identity_hash, s.row_moment from {{ dbt_posthog_sync.snapshot(sync) }} s
 {% endmacro %}
+
+{# Statistics for a table that was just written; empty where the warehouse keeps them by itself. #}
+{% macro gather_statistics(sync, part) %}{{ return(adapter.dispatch('gather_statistics', 'dbt_posthog_sync')(sync, part)) }}{% endmacro %}
+{% macro default__gather_statistics(sync, part) %}{{ return('') }}{% endmacro %}
 
 {% macro count_base(sync, part='base') %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, part) }}{% endmacro %}
 

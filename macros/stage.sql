@@ -133,6 +133,10 @@
   ) c
 {% endmacro %}
 
+{# What makes a range of positions cheap to find; empty where tables are read by columns anyway. #}
+{% macro index_staged(sync) %}{{ return(adapter.dispatch('index_staged', 'dbt_posthog_sync')(sync)) }}{% endmacro %}
+{% macro default__index_staged(sync) %}{{ return('') }}{% endmacro %}
+
 {# The moment of staging, cut to microseconds so that its text is the same everywhere. #}
 {% macro staging_time() %}cast({{ dbt_posthog_sync.staging_clock() }} as {{ dbt_posthog_sync.type_moment() }}){% endmacro %}
 {% macro staging_clock() %}current_timestamp{% endmacro %}

@@ -43,6 +43,10 @@ class MortalWarehouse:
         self._age()
         return self._warehouse.run(macro, **arguments)
 
+    def run_if_any(self, macro: str, **arguments: Any) -> None:
+        self._age()
+        self._warehouse.run_if_any(macro, **arguments)
+
     def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
         self._age()
         return self._warehouse.rows(macro, **arguments)

@@ -45,6 +45,10 @@ class Warehouse(Protocol):
         """
         ...
 
+    def run_if_any(self, macro: str, **arguments: Any) -> None:
+        """Run the statement that a macro returns, where this warehouse has one. Raises as `run` does."""
+        ...
+
     def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
         """Run the query that a macro returns and fetch its few rows. Raises as `run` does."""
         ...

@@ -87,6 +87,13 @@ class DbtWarehouse:
         """See `Warehouse`."""
         return _rows_written(self._execute(macro, arguments))
 
+    def run_if_any(self, macro: str, **arguments: Any) -> None:
+        """See `Warehouse`."""
+        with translated():
+            statement = self._adapter.execute_macro(macro, kwargs=arguments).strip()
+            if statement:
+                self._add_query(statement)
+
     def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
         """See `Warehouse`."""
         cursor = self._execute(macro, arguments)

@@ -45,10 +45,14 @@ class Snapshot:
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
-        self._check_written(
-            self._warehouse.run("confirm", sync=self._arguments.for_macro(), positions=_listed(positions)),
-            len(positions),
+        written = self._warehouse.run(
+            "confirm",
+            sync=self._arguments.for_macro(),
+            positions=_listed(positions),
+            lowest=min(positions),
+            highest=max(positions),
         )
+        self._check_written(written, len(positions))
 
     def confirm_baseline(self) -> int:
         """Take every good staged row as known, with its marker, all of it or nothing."""
@@ -115,6 +119,7 @@ class Snapshot:
             )
             for part in ("base", "log"):
                 self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part=part)
+        self._warehouse.run_if_any("gather_statistics", sync=new.for_macro(), part="base")
         self._arguments = new
 
     @property

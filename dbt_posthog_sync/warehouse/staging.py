@@ -56,6 +56,7 @@ class Staging:
                     return arguments, StagedRows(rows=diff.rows, unchanged=diff.rows, matched=diff.matched)
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
             self._warehouse.run("stage", sync=arguments.for_macro())
+            self._warehouse.run_if_any("index_staged", sync=arguments.for_macro())
             self._reject(arguments, knows_rejects=knows_rejects)
             self._replace_previous(arguments)
             return arguments, self._counted(arguments, diff)

@@ -87,6 +87,14 @@
   {{- return("unnest(cast('{" ~ positions ~ "}' as bigint[])) as p(position)") -}}
 {% endmacro %}
 
+{# Staged rows lie in the order of their positions, so that a block range index is all they need: a few pages. #}
+{% macro postgres__index_staged(sync) %}
+  create index on {{ dbt_posthog_sync.sync_table(sync, 'changes') }} using brin (position) with (pages_per_range = 16)
+{% endmacro %}
+
+{# Autovacuum comes a minute late for the run that follows. #}
+{% macro postgres__gather_statistics(sync, part) %}analyze {{ dbt_posthog_sync.sync_table(sync, part) }}{% endmacro %}
+
 {# --- streaming --- #}
 
 {% macro postgres__stream_method() %}{{ return('copy') }}{% endmacro %}
