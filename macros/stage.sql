@@ -195,8 +195,6 @@
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} group by kind, reason order by kind, reason
 {% endmacro %}
 
-{% macro count_changes(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}{% endmacro %}
-
 {# --- rejected rows --- #}
 
 {# Rejected staged rows, one for each key, content and reason, with the number of model rows it stands for. #}
