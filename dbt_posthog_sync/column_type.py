@@ -125,6 +125,12 @@ class ColumnType:
         """True when a value is a moment or a day."""
         return self.family in _TIME_FAMILIES
 
+    @property
+    def kind(self) -> str:
+        """What decides the JSON of a value: the family, and those inside it; `varchar(20)` and `text` are one kind."""
+        inner = [self.element.kind] if self.element else [f"{name} {field.kind}" for name, field in self.fields]
+        return f"{self.family.value}<{', '.join(inner)}>" if inner else self.family.value
+
     def for_macro(self) -> dict[str, Any]:
         """The tree as the macros read it."""
         return {

@@ -16,7 +16,7 @@ from dbt_posthog_sync.sync import ObjectType, Sync
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments, SyncTables, table_prefix
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
-from dbt_posthog_sync.warehouse.staging import Staging
+from dbt_posthog_sync.warehouse.staging import Staged, Staging
 from dbt_posthog_sync.warehouse.state import State, StoredSync
 
 _SAMPLES = 3
@@ -51,12 +51,14 @@ class Prepared:
         plan: what a run would do.
         arguments: the sync with the tables of this run.
         stored: what the warehouse remembered before this run; None before the first.
+        removed: keys to write down as gone from the model.
         next_window_start: where the next run's cursor window starts if this run completes.
     """
 
     plan: Plan
     arguments: SyncArguments
     stored: StoredSync | None
+    removed: int = 0
     next_window_start: str | None = None
 
 
@@ -142,29 +144,25 @@ class Planner:
         is_first = is_empty or self._settings.full_refresh
         arguments = arguments.but(
             is_first=is_first,
-            window_start=self._window_start(stored) if not is_first else None,
+            forgets=self._settings.full_refresh,
+            window_start=self._window_start(arguments.resolved, stored) if not is_first else None,
             has_rejects=stored is not None and bool(self.state.rejected(arguments.resolved.id)),
         )
-        staging = Staging(self._warehouse)
-        arguments, staged = staging.stage(arguments, knows_rejects=arguments.has_rejects)
-        live_keys = snapshot.live_keys(stored) if stored is not None and not is_empty else 0
-        is_windowed = arguments.window_start is not None
-        removed = 0
-        if not is_first and not is_windowed and live_keys != staged.matched:
-            removed = Snapshot(self._warehouse, self.state, arguments).count_removed()
+        live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0
+        staged = Staging(self._warehouse).stage(arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects)
         plan = Plan(
             sync_name=arguments.resolved.sync.name,
             model=arguments.resolved.sync.model.name,
             object=arguments.resolved.sync.object.value,
-            staged=staged,
-            live_keys=0 if self._settings.full_refresh else live_keys,
-            removed=removed,
-            outside=staging.rows_outside(arguments, staged.rows),
+            staged=staged.rows,
+            live_keys=live_keys,
+            removed=staged.removed or _events_gone(staged, stored),
+            outside=staged.outside,
             takes_as_known=self._takes_as_known(arguments, stored, is_empty=is_empty),
             mapping_changed=stored is not None and stored.fingerprint != arguments.resolved.fingerprint,
             hash_changed=stored is not None and self._hash_changed(arguments, stored),
         )
-        return Prepared(plan, arguments, stored, staging.next_window_start(arguments))
+        return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)
 
     def with_samples(self, prepared: Prepared) -> Plan:
         """The plan with a few messages as they would be sent."""
@@ -177,21 +175,24 @@ class Planner:
     def _arguments(self, resolved: ResolvedSync, tables: SyncTables, run: RunIdentity) -> SyncArguments:
         settings = self._settings
         arguments = SyncArguments.of(resolved, settings.schema, settings.destination or "", tables, run)
-        sends_events = resolved.sync.object in (ObjectType.EVENT, ObjectType.PAGE)
         return arguments.but(
-            max_message_bytes=settings.max_message_bytes, oldest_first=settings.oldest_first and sends_events
+            max_message_bytes=settings.max_message_bytes, oldest_first=settings.oldest_first and resolved.sends_events
         )
 
     def _tables(self, resolved: ResolvedSync, stored: StoredSync | None) -> SyncTables:
         tables = SyncTables.named(resolved)
         if stored is None:
             return tables
-        return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, stored.changes_table)
+        previous = stored.changes_table
+        if previous is not None and not self.state.has_table(previous):
+            previous = None  # it only remembers staging times; somebody has tidied up
+        return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, previous)
 
-    def _window_start(self, stored: StoredSync | None) -> str | None:
-        if stored is None or self._settings.full_scan:
+    def _window_start(self, resolved: ResolvedSync, stored: StoredSync | None) -> str | None:
+        if stored is None or stored.window_start is None or resolved.cursor is None or self._settings.full_scan:
             return None
-        return stored.window_start
+        column, start = json.loads(stored.window_start)
+        return str(start) if column == resolved.cursor.name else None
 
     def _takes_as_known(self, arguments: SyncArguments, stored: StoredSync | None, *, is_empty: bool) -> bool:
         is_new = stored is None or (stored.baseline_at is None and is_empty)
@@ -225,6 +226,19 @@ class Planner:
                     "delivered says nothing about these rows. Give the sync a new `name`, or run with --full-refresh "
                     "to send every row again."
                 )
+
+
+def window_text(resolved: ResolvedSync, start: str | None) -> str | None:
+    """How a window's start is kept: with its column, because another column's values would mean something else."""
+    return json.dumps([resolved.cursor.name, start]) if resolved.cursor is not None and start is not None else None
+
+
+def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
+    """Rows of an event or page model that the last run saw and this one does not; PostHog keeps their events."""
+    arguments, rows = staged.arguments, staged.rows
+    if stored is None or stored.model_rows is None or arguments.is_first or arguments.window_start is not None:
+        return 0
+    return max(0, stored.model_rows - (rows.rows - rows.added)) if arguments.resolved.sends_events else 0
 
 
 def _shown(part: object) -> str:

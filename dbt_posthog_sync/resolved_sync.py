@@ -101,6 +101,11 @@ class ResolvedSync:
         return self.sync.object is ObjectType.PAGE and self.sync.sync_key.kind is KeyKind.DISTINCT_ID
 
     @property
+    def sends_events(self) -> bool:
+        """True for events and pages, which PostHog keeps when the row is gone; false for persons and groups."""
+        return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE)
+
+    @property
     def compares_keys_only(self) -> bool:
         """True when a row that was sent once is never sent again, so that hashes need no comparing."""
         return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
@@ -134,9 +139,18 @@ class ResolvedSync:
 
     @property
     def fingerprint(self) -> str:
-        """Short text that changes whenever `mapping` does."""
-        canonical = json.dumps(self.mapping(), sort_keys=True, ensure_ascii=False)
+        """Short text that changes whenever a row would be sent as something else.
+
+        `on_change` is left out: it decides whether a row is sent, not what is sent.
+        """
+        parts = {name: part for name, part in self.mapping().items() if name != "on_change"}
+        canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+    @property
+    def hash_seed(self) -> int:
+        """Where the row hash starts: another mapping gives every row another hash, so that it is sent anew."""
+        return int(self.fingerprint[:15], 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +203,7 @@ class _Resolver:
         groups = tuple((kind, self._group(kind, term)) for kind, term in sync.groups)
         properties = self._all_properties() if sync.all_properties else self._listed_properties()
         self._check_excluded()
+        self._check_annotated_columns()
         url = next((p.source for p in properties if p.name == _URL_PROPERTY), None)
         if self._problems or key is None:
             return None, tuple(self._problems)
@@ -325,6 +340,12 @@ class _Resolver:
                 )
             seen.add(mapping.name)
 
+    def _check_annotated_columns(self) -> None:
+        """A misspelled column would otherwise be sent although its annotation asks to leave it out."""
+        for column in self._sync.model.columns:
+            if column.exclude or column.property is not None or column.operation is not None:
+                self._find(column.name, f"columns[{column.name}]")
+
     def _check_excluded(self) -> None:
         for name in self._sync.exclude:
             self._find(name, "exclude")
@@ -333,7 +354,7 @@ class _Resolver:
 def _described(source: RelationColumn | Constant | None) -> Any:
     match source:
         case RelationColumn():
-            return {"column": source.name, "type": source.type.text}
+            return {"column": source.name, "type": source.type.kind}
         case Constant():
             return {"value": source.value}
     return None

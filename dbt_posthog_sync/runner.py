@@ -18,7 +18,7 @@ from dbt_posthog_sync.errors import (
     WarehouseUnavailable,
 )
 from dbt_posthog_sync.plan import Limits, Plan
-from dbt_posthog_sync.planner import Planner, Prepared
+from dbt_posthog_sync.planner import Planner, Prepared, window_text
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.sync import ObjectType
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
@@ -176,7 +176,10 @@ class Runner:
         snapshot = Snapshot(self._warehouse, state, prepared.arguments)
         if self._settings.full_refresh and prepared.stored is not None:
             snapshot.forget()
-        if plan.removed:
+        if self._settings.full_refresh and not prepared.arguments.resolved.sync.backfill:
+            # Asked for everything: an interruption must not turn the rest into rows that are taken as known.
+            self._warehouse.run("mark_baseline", schema=state.schema, sync_id=prepared.arguments.resolved.id)
+        if prepared.removed:
             snapshot.record_removed()
         if plan.staged.rejected_rows:
             for macro in ("see_rejected_again", "insert_rejected"):
@@ -213,12 +216,12 @@ class Runner:
             "key_type": functions.key_type,
             "hash_name": functions.hash_name,
             "hash_canary": functions.hash_canary,
-            "live_keys": plan.live_keys + plan.staged.added - plan.removed,
+            "live_keys": plan.live_keys + plan.staged.added - prepared.removed,
             "model_rows": plan.staged.rows + plan.outside,
             "is_settled": tally.delivered + known == plan.staged.pending,
         }
         if tally.streamed == plan.estimated_events:
-            values["window_start"] = prepared.next_window_start
+            values["window_start"] = window_text(arguments.resolved, prepared.next_window_start)
         with self._warehouse.transaction():
             state.hold_lease(sync_id, arguments.run)
             if plan.staged.has_table:

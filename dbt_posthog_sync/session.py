@@ -107,6 +107,7 @@ class Session:
         self._syncs = self._project.selected(options.select_words, options.exclude_words)
         self._warehouse = DbtWarehouse(self._dbt_options())
         self._check_adapter()
+        self._check_manifest_target()
         if options.sends:
             self._check_target()
         self._key = self._project_key()
@@ -278,6 +279,20 @@ class Session:
                     "target.",
                     file=self._settings.file,
                     path="$.targets",
+                )
+            )
+
+    def _check_manifest_target(self) -> None:
+        """The relations come from the manifest, so one made for `dev` would send development data to production."""
+        schemas = {sync.model.schema for sync in self._syncs if sync.model.resource_type != "source"}
+        other, connected = self._warehouse.other_target_of(schemas), self._warehouse.target_name
+        if other is not None:
+            raise SettingsError(
+                Problem(
+                    f"the manifest was made for the target `{other}` (schema {', '.join(sorted(schemas))}), and the "
+                    f"target `{connected}` is connected.",
+                    f"Run dbt with --target {connected} first; dbt parse is enough if the tables are there.",
+                    file=str(self._project.target_path / "manifest.json"),
                 )
             )
 

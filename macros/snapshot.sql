@@ -38,18 +38,19 @@
 
 {% macro count_log(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'log') }}{% endmacro %}
 
-{# Keys that PostHog has and the model has no more. #}
-{% macro removed_keys(sync) %}
+{# Keys that PostHog has and the model has no more, kept as they are found at staging: later the model may be another. #}
+{% macro stage_removed(sync) %}
+  {{ dbt_posthog_sync.create_sync_table(sync, 'removed') }} as
   select s.sync_key, s.row_hash, s.identity_hash, s.row_moment from {{ dbt_posthog_sync.snapshot(sync) }} s
   where not exists (select 1 from {{ sync.relation }} m where {{ dbt_posthog_sync.key_expression(sync) }} = s.sync_key)
-{%- endmacro %}
+{% endmacro %}
 
-{% macro count_removed(sync) %}select count(*) from ({{ dbt_posthog_sync.removed_keys(sync) }}) r{% endmacro %}
+{% macro count_removed(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'removed') }}{% endmacro %}
 
 {% macro record_removed(sync) %}
   insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
   select sync_key, row_hash, identity_hash, row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('removed') }}
-  from ({{ dbt_posthog_sync.removed_keys(sync) }}) r where {{ dbt_posthog_sync.lease_is_held(sync) }}
+  from {{ dbt_posthog_sync.sync_table(sync, 'removed') }} r where {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
 {# Confirm: exactly the rows at these positions, and only while the lease is ours. `lowest` and `highest` let the

@@ -16,8 +16,8 @@
   md5({{ parts | join(" || '|' || ") }})
 {%- endmacro %}
 
-{# Fingerprint of the mapped columns of a row. #}
-{% macro row_hash(columns) %}{{ return(adapter.dispatch('row_hash', 'dbt_posthog_sync')(columns)) }}{% endmacro %}
+{# Fingerprint of the mapped columns of a row, begun with a number that stands for the mapping itself. #}
+{% macro row_hash(columns, seed) %}{{ return(adapter.dispatch('row_hash', 'dbt_posthog_sync')(columns, seed)) }}{% endmacro %}
 
 {# Name of the hash function, and the hash of a fixed row: an engine that changes its function is noticed. #}
 {% macro hash_name() %}{{ return(adapter.dispatch('hash_name', 'dbt_posthog_sync')()) }}{% endmacro %}
@@ -57,14 +57,29 @@
 {% endmacro %}
 {% macro cursor_literal(sync) %}cast({{ dbt_posthog_sync.literal(sync.window_start) }} as {{ sync.cursor.type.text }}){% endmacro %}
 
-{# Where the next window starts: the highest cursor value seen, but not in the future, minus the lookback. #}
+{# Where the next window starts: the highest cursor value that is not in the future, minus the lookback. A row without
+   a key holds it back, because once mended it comes under a key that nobody can know today. #}
 {% macro read_window_start(sync) %}
-  {%- set cursor = 'max(' ~ dbt_posthog_sync.model_column(sync.cursor) ~ ')' -%}
-  {%- if sync.cursor.type.family in ('timestamp', 'timestamp_tz', 'date') -%}
-    {%- set now = 'cast(current_timestamp as ' ~ sync.cursor.type.text ~ ')' -%}
-    {%- set cursor = 'cast(least(' ~ cursor ~ ', ' ~ now ~ ") - interval '" ~ sync.lookback_seconds ~ "' second as " ~ sync.cursor.type.text ~ ')' -%}
-  {%- endif -%}
-  select {{ dbt_posthog_sync.as_text(cursor) }} from {{ sync.relation }} m
+  {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
+  {%- set type = sync.cursor.type.text -%}
+  {%- set is_time = sync.cursor.type.family in ('timestamp', 'timestamp_tz', 'date') -%}
+  {%- set known = 'case when ' ~ cursor ~ ' <= cast(current_timestamp as ' ~ type ~ ') then ' ~ cursor ~ ' end' if is_time else cursor -%}
+  {%- set key_is_null = dbt_posthog_sync.key_expression(sync) ~ ' is null' -%}
+  select {{ dbt_posthog_sync.as_text("cast(start_at - interval '" ~ sync.lookback_seconds ~ "' second as " ~ type ~ ')' if is_time else 'start_at') }}
+  from (
+    select case when max({{ known }}) is null then null
+      when min(case when {{ key_is_null }} then {{ cursor }} end) < max({{ known }}) then min(case when {{ key_is_null }} then {{ cursor }} end)
+      else max({{ known }}) end as start_at
+    from {{ sync.relation }} m) w
+{% endmacro %}
+
+{# Staged rows that lie outside the window: the other rows of a key that the window met once. #}
+{% macro count_staged_outside(sync) %}
+  {%- set conditions = dbt_posthog_sync.window_conditions(sync) -%}
+  select count(*) from {{ sync.relation }} m
+  join (select distinct sync_key from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} where sync_key is not null) c
+    on c.sync_key = {{ dbt_posthog_sync.key_expression(sync) }}
+  where not coalesce(({{ conditions | join(') or (') }}), false)
 {% endmacro %}
 
 {% macro count_model(sync) %}select count(*) from {{ sync.relation }} m{% endmacro %}
@@ -75,7 +90,7 @@
 {# The diff: model LEFT JOIN snapshot on the sync key. Unchanged rows collapse into one counted row, so that a run
    with nothing to do is one scan and its result is exact. The hash is computed at the scan (see `pinned`). #}
 {% macro diff(sync) %}
-  {%- set hash = dbt_posthog_sync.row_hash(sync.hashed_columns) if not sync.compares_keys_only
+  {%- set hash = dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) if not sync.compares_keys_only
       else 'cast(null as ' ~ dbt_posthog_sync.type_hash() ~ ')' -%}
   {%- set kind = dbt_posthog_sync.kind -%}
   {{ dbt_posthog_sync.create_sync_table(sync, 'diff') }} as
@@ -145,7 +160,7 @@
   {%- set key = dbt_posthog_sync.key_expression(sync) -%}
   {%- set kind = dbt_posthog_sync.kind -%}
   {%- set body -%}
-    {{ dbt_posthog_sync.row_hash(sync.hashed_columns) }} as row_hash,
+    {{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} as row_hash,
     {{ dbt_posthog_sync.identity_hash(sync) }} as identity_hash, {{ dbt_posthog_sync.row_moment(sync) }} as row_moment
   {%- endset -%}
   {%- if sync.is_first -%}
@@ -160,7 +175,7 @@
     {%- if sync.has_null_keys %}
     union all
     select {{ key }} as sync_key, {{ body }}, {{ kind('added') }} as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
-    from {{ sync.relation }} m where {{ key }} is null
+    from {{ sync.relation }} m where {{ key }} is null and (({{ dbt_posthog_sync.window_conditions(sync) | join(') or (') }}))
     {%- endif %}
   {%- endif -%}
 {% endmacro %}

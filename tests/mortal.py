@@ -30,7 +30,7 @@ class MortalWarehouse:
 
     @property
     def survived(self) -> bool:
-        """True when the run needed fewer statements."""
+        """True when the run needed fewer statements than it had."""
         return self._left > 0
 
     def evaluate(self, macro: str, **arguments: Any) -> Any:

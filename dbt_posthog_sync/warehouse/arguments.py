@@ -10,7 +10,7 @@ from typing import Any
 
 from dbt_posthog_sync.column_type import Family
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, ResolvedSync
-from dbt_posthog_sync.sync import Constant, ObjectType, OnChange
+from dbt_posthog_sync.sync import Constant, ObjectType
 
 _EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
 # PostHog's v1 protocol reads these beside the event, v0 inside its properties
@@ -69,6 +69,7 @@ class SyncTables:
             "changes": (self.changes, self.temporary),
             "diff": (self.diff, True),
             "previous": (self.previous, False),
+            "removed": (f"{self.diff}_removed", True),
         }
         return {part: {"name": name, "temporary": temporary} for part, (name, temporary) in names.items()}
 
@@ -101,6 +102,7 @@ class SyncArguments:
         has_null_keys: true when the diff met rows without a key.
         has_rejects: true when rejected rows are open, which are looked at again wherever their cursor stands.
         window_start: lower end of the cursor's window, as text; None looks at every row.
+        forgets: true when nothing of earlier runs counts (`--full-refresh`), their staged rows included.
         oldest_first: true when messages must come in order of time.
     """
 
@@ -114,6 +116,7 @@ class SyncArguments:
     has_null_keys: bool = False
     has_rejects: bool = False
     window_start: str | None = None
+    forgets: bool = False
     oldest_first: bool = False
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -144,7 +147,7 @@ class SyncArguments:
             "has_rejects": self.has_rejects,
             "window_start": self.window_start,
             "oldest_first": self.oldest_first,
-            "copies_staging_time": keeps_staging_time and self.tables.previous is not None,
+            "copies_staging_time": keeps_staging_time and not self.forgets and self.tables.previous is not None,
         }
 
 
@@ -175,7 +178,7 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "key": resolved.key.for_macro() if not resolved.key_is_composed else _composed_key(resolved),
         "key_is_composed": resolved.key_is_composed,
         "compares_keys_only": resolved.compares_keys_only,
-        "keeps_identity": sends_events and sync.on_change is OnChange.RESEND,
+        "keeps_identity": sends_events,
         "keeps_moment": not sends_events and resolved.timestamp is not None,
         "distinct_id": _column(resolved.distinct_id),
         "event": _event(resolved),
@@ -184,6 +187,7 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "url": _column(resolved.url),
         "cursor": _column(resolved.cursor),
         "lookback_seconds": int(sync.cursor.lookback.total_seconds()) if sync.cursor else 0,
+        "hash_seed": resolved.hash_seed,
         "hashed_columns": [_hashed(column) for column in resolved.hashed_columns],
         "properties": [_property(mapping, sends_events) for mapping in resolved.properties],
         "groups": [{"name": _encoded(kind), **_source(source)} for kind, source in resolved.groups],

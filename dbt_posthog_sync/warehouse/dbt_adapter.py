@@ -9,7 +9,7 @@ import contextlib
 import io
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from dbt_posthog_sync.errors import WarehouseUnavailable
 from dbt_posthog_sync.warehouse import ResultRow
 from dbt_posthog_sync.warehouse.dbt_error import translated
 from dbt_posthog_sync.warehouse.profile import DbtOptions, check_file, runtime_config
+from dbt_posthog_sync.warehouse.target import profile_outputs, target_of_relations
 
 _CHUNK_ROWS = 2_000
 _CHUNKS_AHEAD = 8
@@ -36,6 +37,7 @@ class DbtWarehouse:
     """A warehouse reached through dbt's adapter: the profile is read at once, the rest when its context is entered."""
 
     def __init__(self, options: DbtOptions) -> None:
+        self._options = options
         with _silent_dbt():
             self._config = runtime_config(options, package_path())
         self._adapter: Any = None
@@ -50,6 +52,11 @@ class DbtWarehouse:
     def target_name(self) -> str:
         """See `Warehouse`."""
         return str(self._config.target_name)
+
+    def other_target_of(self, schemas: Iterable[str]) -> str | None:
+        """Name of another target of the profile that these schemas belong to; None when they may be this one's."""
+        outputs = profile_outputs(self._options.profiles_folder, self._config.profile_name)
+        return target_of_relations(schemas, str(self._config.credentials.schema), outputs)
 
     def __enter__(self) -> DbtWarehouse:
         from dbt.adapters.factory import FACTORY  # noqa: PLC0415 - see _register_adapter
@@ -185,6 +192,8 @@ class DbtWarehouse:
         handle = self._adapter.connections.get_thread_connection().handle
         if hasattr(handle, "autocommit"):
             handle.autocommit = True
+        if hasattr(handle, "set_client_encoding"):
+            handle.set_client_encoding("UTF8")  # psycopg2 does not notice when SQL sets it
         for statement in self._adapter.execute_macro("session_settings"):
             self._add_query(statement)
 

@@ -31,10 +31,6 @@ class Snapshot:
         """True before anything was delivered, also by a run that did not end."""
         return stored.base_rows == 0 and self._count("count_log") == 0
 
-    def count_removed(self) -> int:
-        """How many keys PostHog has and the model has no more."""
-        return self._count("count_removed")
-
     def record_removed(self) -> int:
         """Write a tombstone for every removed key, and say how many."""
         return self._warehouse.run("record_removed", sync=self._arguments.for_macro())
@@ -91,9 +87,10 @@ class Snapshot:
 
     def forget(self) -> None:
         """Begin anew with an empty snapshot (`--full-refresh`): every row counts as new."""
-        self._replace("create_base_table")
+        # A window of before would hide the rows that are to be sent again if this run is interrupted.
+        self._replace("create_base_table", window_start=None)
 
-    def _replace(self, build_base: str) -> None:
+    def _replace(self, build_base: str, **values: str | None) -> None:
         """Swap base and log for new ones in one transaction; only rows that were read are gone from the log."""
         arguments = self._arguments
         new = arguments.but(tables=arguments.tables.generation(arguments.tables.generation_number + 1))
@@ -115,6 +112,7 @@ class Snapshot:
                     "log_table": new.tables.log,
                     "base_rows": rows,
                     "live_keys": rows,
+                    **values,
                 },
             )
             for part in ("base", "log"):

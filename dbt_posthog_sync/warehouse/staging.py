@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dbt_posthog_sync.plan import StagedRows
+from dbt_posthog_sync.sync import OnChange
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import SyncArguments
 
@@ -29,21 +30,38 @@ class _Diff:
         return self.unchanged + self.changed
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What one staging found, all of it in one view of the model.
+
+    Attributes:
+        arguments: the sync as it holds from now on.
+        rows: the counts.
+        removed: keys that PostHog has and the model has no more; they are kept in a temporary table.
+        outside: rows outside the cursor's window.
+        next_window_start: where the next run's window starts when this run completes.
+    """
+
+    arguments: SyncArguments
+    rows: StagedRows
+    removed: int = 0
+    outside: int = 0
+    next_window_start: str | None = None
+
+
 class Staging:
     """Stages the changes of one sync, in tables of the run or in temporary ones."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
 
-    def stage(self, arguments: SyncArguments, *, knows_rejects: bool) -> tuple[SyncArguments, StagedRows]:
+    def stage(self, arguments: SyncArguments, *, live_keys: int, knows_rejects: bool) -> Staged:
         """Write the staged rows and count them.
 
         Args:
             arguments: the sync; `is_first` skips the diff.
+            live_keys: keys that PostHog has.
             knows_rejects: true when `rejected_rows` exists and earlier refusals must be honoured.
-
-        Returns:
-            The arguments as they hold from now on, and the counts.
         """
         with self._warehouse.transaction(one_view=True):
             diff = _Diff()
@@ -52,14 +70,32 @@ class Staging:
                 self._warehouse.run("diff", sync=arguments.for_macro())
                 diff = self._summarised(arguments)
                 arguments = arguments.but(has_null_keys=diff.null_keys > 0)
-                if diff.added + diff.changed == 0:
-                    return arguments, StagedRows(rows=diff.rows, unchanged=diff.rows, matched=diff.matched)
-            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
-            self._warehouse.run("stage", sync=arguments.for_macro())
-            self._warehouse.run_if_any("index_staged", sync=arguments.for_macro())
-            self._reject(arguments, knows_rejects=knows_rejects)
-            self._replace_previous(arguments)
-            return arguments, self._counted(arguments, diff)
+            rows = self._rows(arguments, diff, knows_rejects=knows_rejects)
+            removed = self._removed(arguments) if self._may_have_removed(arguments, diff, live_keys) else 0
+            return Staged(
+                arguments, rows, removed, self._rows_outside(arguments, rows.rows), self._next_window_start(arguments)
+            )
+
+    def _rows(self, arguments: SyncArguments, diff: _Diff, *, knows_rejects: bool) -> StagedRows:
+        if not arguments.is_first and diff.added + diff.changed == 0:
+            return StagedRows(rows=diff.rows, unchanged=diff.rows, matched=diff.matched)
+        self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
+        self._warehouse.run("stage", sync=arguments.for_macro())
+        self._warehouse.run_if_any("index_staged", sync=arguments.for_macro())
+        self._reject(arguments, knows_rejects=knows_rejects)
+        self._replace_previous(arguments)
+        return self._counted(arguments, diff)
+
+    def _may_have_removed(self, arguments: SyncArguments, diff: _Diff, live_keys: int) -> bool:
+        """The second look at the model is needed only where the numbers differ; events that left it stay sent."""
+        if arguments.is_first or arguments.window_start is not None or arguments.resolved.sends_events:
+            return False
+        return diff.matched != live_keys
+
+    def _removed(self, arguments: SyncArguments) -> int:
+        self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="removed")
+        self._warehouse.run("stage_removed", sync=arguments.for_macro())
+        return int(self._warehouse.rows("count_removed", sync=arguments.for_macro())[0][0])
 
     def _replace_previous(self, arguments: SyncArguments) -> None:
         """From here on these staged rows are the ones that an interrupted run left behind."""
@@ -84,7 +120,7 @@ class Staging:
     def _reject(self, arguments: SyncArguments, *, knows_rejects: bool) -> None:
         macro_sync = arguments.for_macro()
         self._warehouse.run("reject_duplicates", sync=macro_sync)
-        if macro_sync["keeps_identity"] and not arguments.is_first:
+        if arguments.resolved.sync.on_change is OnChange.RESEND and not arguments.is_first:
             self._warehouse.run("reject_moved_identities", sync=macro_sync)
         if knows_rejects:
             self._warehouse.run("reject_refused_before", sync=macro_sync)
@@ -97,7 +133,7 @@ class Staging:
             if reason:
                 examples[reason] = example
         staged = sum(counts.values())
-        rows = staged if arguments.is_first else diff.rows
+        rows = staged if arguments.is_first else diff.rows + self._twins_outside(arguments, staged, diff)
         # A duplicate pulls its unchanged twin into the staged rows: it is rejected, so it is not unchanged.
         unchanged = rows - staged
         reasons: dict[str, int] = {}
@@ -116,14 +152,20 @@ class Staging:
             has_table=True,
         )
 
-    def next_window_start(self, arguments: SyncArguments) -> str | None:
+    def _twins_outside(self, arguments: SyncArguments, staged: int, diff: _Diff) -> int:
+        """Rows of a staged key that the window did not show: they are staged too, to be seen as duplicates."""
+        if arguments.window_start is None or staged == diff.added + diff.changed:
+            return 0
+        return int(self._warehouse.rows("count_staged_outside", sync=arguments.for_macro())[0][0])
+
+    def _next_window_start(self, arguments: SyncArguments) -> str | None:
         """Where the next run's window starts when this run completes."""
         if arguments.resolved.cursor is None:
             return None
         found = self._warehouse.rows("read_window_start", sync=arguments.for_macro())[0][0]
         return None if found is None else str(found)
 
-    def rows_outside(self, arguments: SyncArguments, looked_at: int) -> int:
+    def _rows_outside(self, arguments: SyncArguments, looked_at: int) -> int:
         """Rows of the model that lie outside the cursor's window."""
         if arguments.window_start is None:
             return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dbt_posthog_sync import __version__
-from dbt_posthog_sync.errors import LeaseLost, StateError, UnsafePlan
+from dbt_posthog_sync.errors import LeaseLost, StateError, UnsafePlan, WarehouseUnavailable
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse import Warehouse
@@ -73,10 +74,12 @@ class State:
 
     def exists(self) -> bool:
         """True when the state schema has been created by an earlier run."""
-        if not self._is_known_to_exist:
-            database = self._warehouse.evaluate("target_database")
-            self._is_known_to_exist = self._warehouse.has_relation(database, self._schema, "schema_version")
+        self._is_known_to_exist = self._is_known_to_exist or self.has_table("schema_version")
         return self._is_known_to_exist
+
+    def has_table(self, name: str) -> bool:
+        """True when the state schema has a table of this name."""
+        return self._warehouse.has_relation(self._warehouse.evaluate("target_database"), self._schema, name)
 
     def ensure(self) -> None:
         """Create what is missing of the state schema.
@@ -85,7 +88,11 @@ class State:
             StateError: a newer program has written it.
         """
         if not self.exists() or self._version() is None:
-            self._create()
+            try:
+                self._create()
+            except WarehouseUnavailable:
+                # Two first runs at once: `if not exists` does not keep them from creating the same thing.
+                self._create()
         self.check_version()
 
     def check_version(self) -> None:
@@ -152,7 +159,10 @@ class State:
         Raises:
             UnsafePlan: another run holds the lease; the message says who.
         """
-        self._warehouse.run("insert_lease", schema=self._schema, sync_id=sync_id)
+        with contextlib.suppress(
+            WarehouseUnavailable
+        ):  # another first run was faster; what is really wrong fails below
+            self._warehouse.run("insert_lease", schema=self._schema, sync_id=sync_id)
         self._warehouse.run(
             "take_lease",
             schema=self._schema,

@@ -27,9 +27,8 @@
 {% macro duckdb__hash_name() %}{{ return('duckdb hash') }}{% endmacro %}
 {% macro duckdb__hash_canary() %}cast(hash(cast(1 as bigint), 'canary', cast(1.5 as decimal(10,2)), null) as varchar){% endmacro %}
 
-{% macro duckdb__row_hash(columns) %}
-  {%- if not columns -%}{{- return('cast(0 as ubigint)') -}}{%- endif -%}
-  {%- set parts = [] -%}
+{% macro duckdb__row_hash(columns, seed) %}
+  {%- set parts = ['cast(' ~ seed ~ ' as bigint)'] -%}
   {%- for column in columns -%}
     {%- set expression = dbt_posthog_sync.model_column(column) -%}
     {%- do parts.append('cast(' ~ expression ~ ' as varchar)' if column.hash_as_text else expression) -%}

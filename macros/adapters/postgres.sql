@@ -4,7 +4,7 @@
   {{- return([
     "set time zone 'UTC'", "set client_encoding to 'UTF8'", "set statement_timeout to 0",
     "set idle_in_transaction_session_timeout to 0", "set datestyle to 'ISO, MDY'", "set intervalstyle to 'iso_8601'",
-    "set extra_float_digits to 1",
+    "set extra_float_digits to 1", "set standard_conforming_strings to on", "set quote_all_identifiers to off",
   ]) -}}
 {% endmacro %}
 
@@ -57,14 +57,14 @@
 {% macro postgres__hash_name() %}{{ return('postgres hash_record_extended') }}{% endmacro %}
 {% macro postgres__hash_canary() %}hash_record_extended(row(1::bigint, 'canary'::text, 1.5::numeric, null::text), 0)::text{% endmacro %}
 
-{% macro postgres__row_hash(columns) %}
-  {%- if not columns -%}{{- return('cast(0 as bigint)') -}}{%- endif -%}
+{% macro postgres__row_hash(columns, seed) %}
+  {%- if not columns -%}{{- return('cast(' ~ seed ~ ' as bigint)') -}}{%- endif -%}
   {%- set parts = [] -%}
   {%- for column in columns -%}
     {%- set expression = dbt_posthog_sync.model_column(column) -%}
     {%- do parts.append('(' ~ expression ~ '::text collate "C")' if column.hash_as_text else expression) -%}
   {%- endfor -%}
-  {{- return('hash_record_extended(row(' ~ (parts | join(', ')) ~ '), 0)') -}}
+  {{- return('hash_record_extended(row(' ~ (parts | join(', ')) ~ '), ' ~ seed ~ ')') -}}
 {% endmacro %}
 
 {% macro postgres__text_hash(expression) %}{{ return('hashtextextended(' ~ expression ~ ', 0)') }}{% endmacro %}

@@ -8,7 +8,7 @@
     {{ dbt_posthog_sync.message_properties(sync) }} as properties
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ sync.relation }} m on {{ dbt_posthog_sync.key_expression(sync) }} = c.sync_key
-    and {{ dbt_posthog_sync.row_hash(sync.hashed_columns) }} = c.row_hash
+    and {{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} = c.row_hash
   where c.reason is null
   {%- if resume %}
     and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g

@@ -211,14 +211,21 @@ CHANGES: list[dict[str, Any]] = [
     {"groups": (("company", Column("person")),)},
     {"groups": (("company", Constant("person")),)},
     {"nulls": Nulls.SEND},
-    {"on_change": OnChange.RESEND},
     {"group_type": "company"},
 ]
+
+
+def test_the_hash_starts_elsewhere_when_the_fingerprint_changes() -> None:
+    assert resolved(EVENT).hash_seed != resolved(replace(EVENT, time_zone="Europe/Berlin")).hash_seed
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: f"{next(iter(change))}")
 def test_whatever_changes_a_message_changes_the_fingerprint(change: dict[str, Any]) -> None:
     assert resolved(EVENT).fingerprint != resolved(replace(EVENT, **change)).fingerprint
+
+
+def test_when_a_row_is_sent_is_no_part_of_the_fingerprint() -> None:
+    assert resolved(EVENT).fingerprint == resolved(replace(EVENT, on_change=OnChange.RESEND)).fingerprint
 
 
 def test_what_changes_no_message_leaves_the_fingerprint_alone() -> None:
