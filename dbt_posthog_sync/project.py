@@ -47,6 +47,11 @@ class Project:
         target = folder / (target_path or Path("target"))
         problems: list[Problem] = []
         settings = Settings()
+        misnamed = (folder / SETTINGS_FILE).with_suffix(".yaml")
+        if misnamed.exists() and not (folder / SETTINGS_FILE).exists():
+            problems.append(
+                Problem("the file is not read under this name.", f"Rename it to {SETTINGS_FILE}.", file=str(misnamed))
+            )
         try:
             settings = read_settings(folder / SETTINGS_FILE, environ)
         except SettingsError as error:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from dbt_posthog_sync.errors import WarehouseUnavailable
+from dbt_posthog_sync.errors import UserError, WarehouseUnavailable
+from dbt_posthog_sync.problem import Problem
 
 _DRIVERS = ("duckdb", "psycopg2")
 _LONGEST = 300
@@ -87,12 +88,17 @@ def translated() -> Iterator[None]:
 
     Raises:
         WarehouseUnavailable: the warehouse cannot be reached or refused a statement.
+        UserError: a relation is there under a name that differs in case.
     """
     # dbt is imported only where a warehouse is needed.
+    from dbt.adapters.exceptions import ApproximateMatchError  # noqa: PLC0415
     from dbt_common.exceptions import CompilationError, DbtBaseException, DbtInternalError  # noqa: PLC0415
 
     try:
         yield
+    except ApproximateMatchError as error:
+        message = f"a relation has nearly the same name as a model: {first_line(str(error.msg))}"
+        raise UserError(Problem(message, "Rename one of them, or drop the one that dbt does not build.")) from error
     except (CompilationError, DbtInternalError):
         raise
     except (DbtBaseException, *_driver_errors()) as error:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import click
 import psycopg2
 import pytest
+import yaml
 from dbt.parser.manifest import ManifestLoader
 from jsonschema import Draft202012Validator
 from lab import Server, duckdb_server, fresh_name
@@ -688,3 +689,37 @@ def test_syncs_after_the_one_that_met_a_stopped_posthog_are_not_tried(shop: Shop
     assert answer.code == 4
     assert "second: skipped" in answer.out
     assert "Not run: PostHog took nothing from the sync before it." in answer.out
+
+
+def test_settings_in_a_file_of_another_name_are_not_silently_left_out(shop: Shop) -> None:
+    shop.build(*ROWS)
+    (shop.folder / "posthog_sync.yml").rename(shop.folder / "posthog_sync.yaml")
+    answer = shop("run")
+    assert answer.code == 2
+    assert "Rename it to posthog_sync.yml." in answer.err
+
+
+def test_a_manifest_of_another_target_sends_nothing(shop: Shop) -> None:
+    shop.build(*ROWS)
+    path = shop.folder / "profiles.yml"
+    profile = yaml.safe_load(path.read_text())
+    outputs = profile["lab"]["outputs"]
+    outputs["prod"] = {**outputs["dev"], "schema": "analytics"}
+    path.write_text(yaml.safe_dump(profile))
+    answer = shop("run", "--target", "prod")
+    assert answer.code == 2
+    assert "the manifest was made for the target `dev`" in answer.err
+    assert "--target prod" in answer.err
+    assert not shop.posthog.requests
+
+
+def test_a_relation_whose_name_differs_in_case_is_no_bug(shop: Shop) -> None:
+    shop.build(*ROWS)
+    path = shop.folder / "target" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    node = next(iter(manifest["nodes"].values()))
+    node["alias"] = node["alias"].upper()
+    path.write_text(json.dumps(manifest))
+    answer = shop("plan")
+    assert answer.code == 2
+    assert "nearly the same name" in answer.err
