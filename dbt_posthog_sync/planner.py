@@ -109,26 +109,13 @@ class Planner:
         """
         stored = self.state.read(resolved.id) if self.state.exists() else None
         tables = self._tables(resolved, stored)
-        temporary = SyncTables(
-            base=tables.base,
-            log=tables.log,
-            changes=f"{table_prefix(resolved)}__plan",
-            diff=tables.diff,
-            previous=tables.previous,
-            temporary=True,
-        )
+        temporary = replace(tables, changes=f"{table_prefix(resolved)}__plan", temporary=True)
         return self.stage(self._arguments(resolved, temporary, run), stored)
 
     def arguments(self, resolved: ResolvedSync, stored: StoredSync | None, run: RunIdentity) -> SyncArguments:
         """What the macros need for a run of this sync; staged rows go to a table of this run's own."""
         tables = self._tables(resolved, stored)
-        own = SyncTables(
-            base=tables.base,
-            log=tables.log,
-            changes=f"{table_prefix(resolved)}__changes_{run.epoch}",
-            diff=tables.diff,
-            previous=tables.previous,
-        )
+        own = replace(tables, changes=f"{table_prefix(resolved)}__changes_{run.epoch}")
         return self._arguments(resolved, own, run)
 
     def stage(self, arguments: SyncArguments, stored: StoredSync | None) -> Prepared:

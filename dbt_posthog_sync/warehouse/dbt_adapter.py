@@ -41,7 +41,6 @@ class DbtWarehouse:
         with _silent_dbt():
             self._config = runtime_config(options, package_path())
         self._adapter: Any = None
-        self._in_transaction = False
 
     @property
     def adapter_type(self) -> str:
@@ -114,17 +113,16 @@ class DbtWarehouse:
             statements = self._adapter.execute_macro("transaction_statements")
             isolation = self._adapter.execute_macro("one_view_of_the_data") if one_view else ""
             self._add_query(statements["begin"])
-            self._in_transaction = True
+            is_committed = False
             try:
                 if isolation:
                     self._add_query(isolation)
                 yield
                 self._add_query(statements["commit"])
-            except BaseException:
-                self._roll_back(statements["rollback"])
-                raise
+                is_committed = True
             finally:
-                self._in_transaction = False
+                if not is_committed:
+                    self._roll_back(statements["rollback"])
 
     @contextmanager
     def stream(

@@ -124,16 +124,6 @@ def test_schema_is_a_json_schema(shop: Shop) -> None:
         assert answer.err == ""
 
 
-@pytest.mark.parametrize("command", ["init", "validate", "plan", "run", "status", "schema", "sandbox"])
-def test_help_starts_with_a_verb_and_ends_with_an_example(shop: Shop, command: str) -> None:
-    answer = shop(command, "--help")
-    text = (cli.commands[command].help or "").strip()
-    assert answer.code == 0
-    assert "Example:" in answer.out
-    assert "dbt-posthog-sync" in text.splitlines()[-1]
-    assert text.split()[0] in {"Write", "Check", "Show", "Send", "Print", "Start"}
-
-
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("validate",), ("schema",)])
 def test_commands_without_a_warehouse_import_neither_dbt_nor_requests(words: tuple[str, ...]) -> None:
