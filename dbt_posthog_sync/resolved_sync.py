@@ -221,12 +221,15 @@ class _Resolver:
         return resolved, ()
 
     def _problem(self, message: str, advice: str, path: str) -> None:
-        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.model.file, path))
+        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.model.file, self._path(path)))
+
+    def _path(self, inside: str) -> str:
+        return f"{self._sync.path}.{inside}"
 
     def _find(self, name: str, path: str) -> RelationColumn | None:
         column = self._columns.find(name)
         if column is None:
-            self._problems.append(self._columns.missing(name, path))
+            self._problems.append(self._columns.missing(name, self._path(path)))
         return column
 
     def _sendable(self, name: str, path: str) -> RelationColumn | None:
@@ -343,8 +346,10 @@ class _Resolver:
     def _check_annotated_columns(self) -> None:
         """A misspelled column would otherwise be sent although its annotation asks to leave it out."""
         for column in self._sync.model.columns:
-            if column.exclude or column.property is not None or column.operation is not None:
-                self._find(column.name, f"columns[{column.name}]")
+            is_annotated = column.exclude or column.property is not None or column.operation is not None
+            if is_annotated and self._columns.find(column.name) is None:
+                node = self._sync.path.partition(".config.meta.")[0]
+                self._problems.append(self._columns.missing(column.name, f"{node}.columns[{column.name}]"))
 
     def _check_excluded(self) -> None:
         for name in self._sync.exclude:

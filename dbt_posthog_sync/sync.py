@@ -181,6 +181,7 @@ class Sync:
         backfill: false takes the rows present at the first run as known.
         on_change: what a changed row means (events and pages).
         shared: true when another person sync may write the same properties.
+        path: JSON path of the annotation in its file, to point the user to.
     """
 
     name: str
@@ -204,3 +205,4 @@ class Sync:
     backfill: bool = True
     on_change: OnChange = OnChange.IGNORE
     shared: bool = False
+    path: str = "$"

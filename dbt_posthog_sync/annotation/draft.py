@@ -55,8 +55,14 @@ class Draft:
         """Return a problem at a place of this annotation, or of the defaults if the value came from there."""
         if steps and not _exists(self.own, steps) and _exists(self.defaults, steps):
             return Problem(message, advice, file=SETTINGS_FILE, path=json_path("$.defaults", steps))
-        path = json_path(annotation_path(self.node), (*self.steps, *steps))
-        return Problem(message, advice, model=self.node.ref.name, file=self.node.ref.file, path=path)
+        return Problem(
+            message, advice, model=self.node.ref.name, file=self.node.ref.file, path=json_path(self.path, steps)
+        )
+
+    @property
+    def path(self) -> str:
+        """JSON path of the annotation in its file."""
+        return json_path(annotation_path(self.node), self.steps)
 
 
 def annotation_path(node: Node) -> str:

@@ -75,6 +75,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
         backfill=truth(value.get("backfill", True)),
         on_change=OnChange(value.get("on_change", OnChange.IGNORE.value)),
         shared=truth(value.get("shared", False)),
+        path=draft.path,
     )
 
 

@@ -54,7 +54,12 @@ def only_message(lab: Lab, annotation: dict[str, Any]) -> tuple[dict[str, Any], 
 def problems(lab: Lab, annotation: dict[str, Any]) -> list[str]:
     with pytest.raises(AnnotationError) as caught:
         lab.resolve(annotation)
-    return [f"{problem.path}: {problem.message} {problem.advice}" for problem in caught.value.problems]
+    places = [problem.path.partition(".config.meta.posthog_sync.") for problem in caught.value.problems]
+    assert {place for place, _, _ in places} == {f"$.models[{lab.table}]"}
+    return [
+        f"{path}: {problem.message} {problem.advice}"
+        for (_, _, path), problem in zip(places, caught.value.problems, strict=True)
+    ]
 
 
 def test_odd_names_of_columns_become_properties_as_they_are(lab: Lab) -> None:

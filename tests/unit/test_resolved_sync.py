@@ -69,7 +69,7 @@ def resolved(sync: Sync, **types: str) -> ResolvedSync:
 def problems(sync: Sync, **types: str) -> dict[str, Problem]:
     found, faults = resolve(sync, columns(**types))
     assert found is None
-    return {problem.path: problem for problem in faults}
+    return {problem.path.removeprefix("$."): problem for problem in faults}
 
 
 def test_listed_properties_keep_their_names_and_read_the_warehouse_spelling() -> None:
@@ -264,3 +264,10 @@ def test_types_that_hide_a_change_are_hashed_as_text() -> None:
 def test_the_macros_read_a_column() -> None:
     column = RelationColumn("Doc", ColumnType.parse("json"), hash_as_text=True)
     assert {"name": "Doc", "type": column.type.for_macro(), "hash_as_text": True} == column.for_macro()
+
+
+def test_a_column_annotation_of_no_column_is_a_problem_and_leaks_nothing() -> None:
+    model = replace(ALL.model, columns=(ModelColumn("amuont", exclude=True),))
+    path = "$.models[orders].config.meta.posthog_sync"
+    found = problems(replace(ALL, model=model, path=path))
+    assert "Did you mean `amount`?" in found["models[orders].columns[amuont]"].advice
