@@ -87,7 +87,7 @@ class Surroundings:
 
 
 class Pace:
-    """A bucket of tokens that holds messages to a rate; threads take turns in the order in which they ask."""
+    """Holds messages to a rate, and all of them back where the destination asks for it; threads take turns."""
 
     def __init__(self, per_second: float | None, clock: Callable[[], float]) -> None:
         self._per_second = per_second
@@ -97,13 +97,17 @@ class Pace:
 
     def reserve(self, messages: int) -> float:
         """Seconds to wait before these messages may go; they are counted as gone."""
-        if not self._per_second:
-            return 0.0
         with self._lock:
             now = self._clock()
             start = max(self._free_at, now)
-            self._free_at = start + messages / self._per_second
+            if self._per_second:
+                self._free_at = start + messages / self._per_second
             return start - now
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing more go for so long."""
+        with self._lock:
+            self._free_at = max(self._free_at, self._clock() + seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,11 @@ class Rates:
 
     live: Pace
     historical: Pace
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing more go for so long: what one lane is told by the destination is meant for all."""
+        self.live.hold(seconds)
+        self.historical.hold(seconds)
 
 
 class Carrier:
@@ -178,6 +187,8 @@ class Carrier:
                 if not left:
                     break
                 batch = replace(batch, messages=left)
+            if outcome.retry_after:
+                self._rates.hold(outcome.retry_after)
             wait = self._retry.wait(attempt, outcome.retry_after, self._random)
             if not self._retry.allows(attempt, self._clock() - started, wait):
                 self._give_up(batch, outcome, attempt, destination_works=self._accepted > accepted_before)

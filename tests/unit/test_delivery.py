@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from dbt_posthog_sync.batch import ENVELOPE_BYTES, HARD_BATCH_BYTES, BatchLimits
-from dbt_posthog_sync.carrier import SUSPECT_LIMIT, new_identity
+from dbt_posthog_sync.carrier import SUSPECT_LIMIT, Carrier, Pace, Rates, new_identity
 from dbt_posthog_sync.delivery import (
     Delivered,
     Delivery,
@@ -527,3 +527,25 @@ def test_repeated_messages_count_against_the_rate() -> None:
     destination = Scripted(lambda batch, attempt: TryAgain("503") if attempt == 1 else accept(batch, attempt))
     run = Run(destination, rows(10), settings(live=1.0))
     assert run.time.now == pytest.approx(10.0)
+
+
+def test_what_one_lane_is_asked_to_wait_holds_all_lanes() -> None:
+    asked: list[float] = []
+    rates = Rates(Pace(None, lambda: 0.0), Pace(1000.0, lambda: 0.0))
+
+    def script(_batch: Batch, attempt: int) -> SendOutcome:
+        return TryAgain("429", retry_after=30.0) if attempt == 1 else Answered((1,))
+
+    def pause(_seconds: float) -> None:
+        asked.extend((rates.live.reserve(1), rates.historical.reserve(1)))
+
+    carrier = Carrier(
+        Scripted(script),
+        RetryPolicy(),
+        rates,
+        Surroundings(clock=lambda: 0.0, pause=pause),
+        halted=threading.Event(),
+        report=lambda _report: None,
+    )
+    carrier.carry(Batch((row(1),)))
+    assert min(asked) >= 30.0
