@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab import Lab, Server, duckdb_server, fresh_name, postgres_server, prepared_warehouse
+from shop import Shop
 
 from dbt_posthog_sync.testing import StandIn
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
@@ -75,15 +78,80 @@ def warehouses() -> dict[str, DbtWarehouse]:
     return {}
 
 
+OpenLab = Callable[[Server], AbstractContextManager[Lab]]
+
+
 @pytest.fixture
-def lab(
-    server: Server,
-    posthog: StandIn,
-    warehouses: dict[str, DbtWarehouse],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Lab]:
+def open_lab(
+    posthog: StandIn, warehouses: dict[str, DbtWarehouse], tmp_path_factory: pytest.TempPathFactory
+) -> OpenLab:
+    """Opens a laboratory on a server."""
+
+    @contextmanager
+    def opened(server: Server) -> Iterator[Lab]:
+        if server.kind not in warehouses:
+            warehouses[server.kind] = prepared_warehouse(server, tmp_path_factory.mktemp(server.kind))
+        with warehouses[server.kind] as warehouse:
+            yield Lab(server, posthog, warehouse, fresh_name("model"), fresh_name("state"))
+
+    return opened
+
+
+@pytest.fixture
+def lab(server: Server, open_lab: OpenLab) -> Iterator[Lab]:
     """A relation to sync, a state schema of its own, and the stand-in to sync to."""
-    if server.kind not in warehouses:
-        warehouses[server.kind] = prepared_warehouse(server, tmp_path_factory.mktemp(server.kind))
-    with warehouses[server.kind] as warehouse:
-        yield Lab(server, posthog, warehouse, fresh_name("model"), fresh_name("state"))
+    with open_lab(server) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shared_lab(postgres: Server, open_lab: OpenLab) -> Iterator[Lab]:
+    """The same on a warehouse that several processes reach at once."""
+    with open_lab(postgres) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def macros_are_read_once() -> Iterator[None]:
+    """dbt reads several hundred macros for every command, which takes longer than everything else together."""
+    from dbt.parser.manifest import ManifestLoader  # noqa: PLC0415 - dbt is slow to import
+
+    read = ManifestLoader.load_macros
+    known: dict[str, Any] = {}
+
+    def remembered(config: Any, hook: Any) -> Any:
+        kind = config.credentials.type
+        if kind not in known:
+            known[kind] = read(config, hook)
+        return known[kind]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ManifestLoader, "load_macros", remembered)
+        yield
+
+
+@pytest.fixture
+def shop(tmp_path: Path, posthog: StandIn, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A shop on a DuckDB file of its own."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return Shop.opened(folder, duckdb_server(folder), posthog, capfd, monkeypatch)
+
+
+@pytest.fixture
+def postgres_shop(
+    tmp_path: Path,
+    postgres: Server,
+    posthog: StandIn,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Shop:
+    """A shop on Postgres."""
+    return Shop.opened(tmp_path / "project", postgres, posthog, capfd, monkeypatch)
+
+
+@pytest.fixture(params=["shop", "postgres_shop"])
+def any_shop(request: pytest.FixtureRequest) -> Shop:
+    """Each warehouse in turn."""
+    found: Shop = request.getfixturevalue(request.param)
+    return found

@@ -1,0 +1,50 @@
+"""Options of the command line that several commands share; dbt's words for dbt's ideas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    def decorate(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_folder = click.Path(file_okay=False, path_type=Path)
+
+project_options = _options(
+    click.option("--project-dir", type=_folder, envvar="DBT_PROJECT_DIR", help="Folder of dbt_project.yml."),
+    click.option("--target-path", type=_folder, envvar="DBT_TARGET_PATH", help="Folder of dbt's manifest.json."),
+    click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of what is printed."),
+)
+selection_options = _options(
+    click.option("--select", "-s", "select_words", multiple=True, help="Syncs to take, in dbt's words."),
+    click.option("--exclude", "exclude_words", multiple=True, help="Syncs to leave out, in dbt's words."),
+)
+connection_options = _options(
+    click.option("--profiles-dir", type=_folder, envvar="DBT_PROFILES_DIR", help="Folder of profiles.yml."),
+    click.option("--profile", envvar="DBT_PROFILE", help="Name of the profile."),
+    click.option("--target", "-t", envvar="DBT_TARGET", help="Name of the dbt target."),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads, as the profile may use them."),
+    click.option("--vars", "variables", default="{}", help="YAML of variables, as the profile may use them."),
+)
+scan_options = _options(
+    click.option("--full-scan", is_flag=True, help="Look at every row, whatever the cursor says."),
+    click.option("--full-refresh", is_flag=True, help="Forget what was delivered and send everything again."),
+    click.option("--rebaseline", is_flag=True, help="Take the present rows as delivered, and send nothing."),
+)
+sending_options = _options(
+    click.option("--force", is_flag=True, help="Pass the guards against accidents."),
+    click.option("--steal", is_flag=True, help="Take over from a run that holds the lease."),
+    click.option("--allow-rejected", is_flag=True, help="Exit 0 although rows were rejected."),
+)
