@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from dbt_posthog_sync import __version__
 from dbt_posthog_sync.errors import SyncError, UserError
+from dbt_posthog_sync.options import (
+    connection_options,
+    project_options,
+    scan_options,
+    selection_options,
+    sending_options,
+)
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.plan import Plan
     from dbt_posthog_sync.project import Project
+    from dbt_posthog_sync.results import Results
     from dbt_posthog_sync.session import Session, SessionOptions
     from dbt_posthog_sync.sync_run import SyncRun
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
-_BUG = 3
+_BUG, _STOPPED = 3, 130
+_TOLD_OPTIONS = frozenset(
+    {"select_words", "exclude_words", "target", "profile", "full_scan", "full_refresh", "rebaseline", "adopt", "force"}
+)
+"""Options that the results file repeats: what was asked for, and nothing about the machine."""
 
 # Imports inside the commands are late on purpose: `--help` and `validate` must not wait for dbt.
 # ruff: noqa: PLC0415
@@ -33,38 +41,6 @@ _BUG = 3
 def _example(command: str) -> str:
     """The last lines of a command's help."""
     return f"\b\nExample:\n  {command}"
-
-
-def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
-    def decorate(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_folder = click.Path(file_okay=False, path_type=Path)
-_project_options = _options(
-    click.option("--project-dir", type=_folder, envvar="DBT_PROJECT_DIR", help="Folder of dbt_project.yml."),
-    click.option("--target-path", type=_folder, envvar="DBT_TARGET_PATH", help="Folder of dbt's manifest.json."),
-    click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of what is printed."),
-)
-_selection_options = _options(
-    click.option("--select", "-s", "select_words", multiple=True, help="Syncs to take, in dbt's words."),
-    click.option("--exclude", "exclude_words", multiple=True, help="Syncs to leave out, in dbt's words."),
-)
-_connection_options = _options(
-    click.option("--profiles-dir", type=_folder, envvar="DBT_PROFILES_DIR", help="Folder of profiles.yml."),
-    click.option("--profile", envvar="DBT_PROFILE", help="Name of the profile."),
-    click.option("--target", "-t", envvar="DBT_TARGET", help="Name of the dbt target."),
-    click.option("--threads", type=click.IntRange(min=1), help="Threads, as the profile may use them."),
-    click.option("--vars", "variables", default="{}", help="YAML of variables, as the profile may use them."),
-)
-_scan_options = _options(
-    click.option("--full-scan", is_flag=True, help="Look at every row, whatever the cursor says."),
-    click.option("--full-refresh", is_flag=True, help="Forget what was delivered and send everything again."),
-)
 
 
 @click.group(
@@ -85,7 +61,7 @@ def cli() -> None:
     default="person",
     help="What rows of the model become.",
 )
-@_project_options
+@project_options
 def init(model: str | None, object_name: str, project_dir: Path | None, target_path: Path | None, output: str) -> None:
     """Write posthog_sync.yml, and print a first annotation for MODEL.
 
@@ -125,8 +101,8 @@ def _first_annotation(target_path: Path, model: str, object_name: str) -> str:
 
 
 @cli.command(epilog=_example("dbt parse && dbt-posthog-sync validate"))
-@_selection_options
-@_project_options
+@selection_options
+@project_options
 def validate(
     select_words: tuple[str, ...],
     exclude_words: tuple[str, ...],
@@ -147,10 +123,10 @@ def validate(
 
 
 @cli.command(epilog=_example("dbt-posthog-sync plan --select orders"))
-@_selection_options
-@_scan_options
-@_project_options
-@_connection_options
+@selection_options
+@scan_options
+@project_options
+@connection_options
 def plan(**values: Any) -> None:
     """Show what a run would send, without sending anything.
 
@@ -158,6 +134,7 @@ def plan(**values: Any) -> None:
     """
     from dbt_posthog_sync.reporter import as_json, plan_text, plan_values
 
+    _check_combination({"mock": False, **values})
     output, options = values["output"], _session_options(values)
     objections: list[str] = []
     plans: list[Plan] = []
@@ -176,14 +153,13 @@ def plan(**values: Any) -> None:
 
 
 @cli.command(epilog=_example("dbt-posthog-sync run --target prod"))
-@_selection_options
-@_scan_options
+@selection_options
+@scan_options
 @click.option("--mock", is_flag=True, help="Print the exact requests instead of sending them; needs no key.")
-@click.option("--force", is_flag=True, help="Pass the guards against accidents.")
-@click.option("--steal", is_flag=True, help="Take over from a run that holds the lease.")
-@click.option("--allow-rejected", is_flag=True, help="Exit 0 although rows were rejected.")
-@_project_options
-@_connection_options
+@click.option("--adopt", metavar="OLD_NAME", help="Go on with the state of a sync that was renamed; select one sync.")
+@sending_options
+@project_options
+@connection_options
 def run(**values: Any) -> None:
     """Send the rows that changed since the last run.
 
@@ -192,16 +168,67 @@ def run(**values: Any) -> None:
       0 done            1 rows rejected, or stopped by a guard     2 wrong usage or annotation
       3 a bug           4 warehouse or PostHog unreachable         130, 143 interrupted, terminated
     """
-    options = _session_options({**values, "sends": not values["mock"]})
+    _check_combination(values)
     if values["mock"]:
-        _mock(options, values["output"])
+        _mock(_session_options(values), values["output"])
         return
-    with _session(options) as session, _stopped_by_signals(session) as caught:
-        code = _run(session, values["output"], allow_rejected=values["allow_rejected"])
-    sys.exit(_INTERRUPTED[caught[0]] if caught else code)
+    sys.exit(_send("run", values))
 
 
-def _run(session: Session, output: str, *, allow_rejected: bool) -> int:
+@cli.command(epilog=_example("dbt-posthog-sync retry --select orders"))
+@selection_options
+@sending_options
+@project_options
+@connection_options
+def retry(**values: Any) -> None:
+    """Retry the rows that are rejected, and no others.
+
+    `run` tries a rejected row when it changes. Use this when the cause was elsewhere: in PostHog, or in its settings.
+    """
+    sys.exit(_send("retry", {**values, "only_rejects": True}))
+
+
+def _check_combination(values: dict[str, Any]) -> None:
+    """Some flags ask for the contrary of each other."""
+    if values["rebaseline"] and values["full_refresh"]:
+        raise click.UsageError("--rebaseline sends nothing and --full-refresh sends everything: choose one.")
+    if values["mock"] and (values["rebaseline"] or values["adopt"]):
+        flag = "--rebaseline" if values["rebaseline"] else "--adopt"
+        raise click.UsageError(f"{flag} changes the state and sends nothing, so --mock has nothing to show.")
+
+
+def _send(command: str, values: dict[str, Any]) -> int:
+    """Run syncs, tell what they came to on standard output and in the results file, and say the exit code."""
+    from dbt_posthog_sync.interruption import Interruption
+    from dbt_posthog_sync.project import target_folder
+    from dbt_posthog_sync.results import Results
+
+    folder = target_folder(values["project_dir"], values["target_path"])
+    args = {"command": command, **{name: value for name, value in values.items() if name in _TOLD_OPTIONS}}
+    options = _session_options({**values, "sends": True})
+    with Results(folder, args, _say) as results:
+        with _session(options) as session, Interruption(_stopping(session), _leave) as interruption:
+            code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
+        results.exit_code = interruption.exit_code or code
+    return results.exit_code
+
+
+def _stopping(session: Session) -> Callable[[object], None]:
+    def stop(_signal: object) -> None:
+        session.stop()
+        _say("Stopping: what is under way is finished and confirmed. A second signal stops at once.")
+
+    return stop
+
+
+def _leave(code: int) -> None:
+    """End the process now; a run that is killed loses nothing."""
+    _say("Stopped at once. What was under way is sent again by the next run.")
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _run(session: Session, results: Results, output: str, *, allow_rejected: bool) -> int:
     from dbt_posthog_sync.reporter import as_json, run_text, run_values
     from dbt_posthog_sync.sync_run import RunStatus
 
@@ -209,6 +236,7 @@ def _run(session: Session, output: str, *, allow_rejected: bool) -> int:
     try:
         for sync_run in session.runs(_progress_bar()):
             runs.append(sync_run)
+            results.add(sync_run)
             if output == "text":
                 click.echo(run_text(sync_run))
             elif sync_run.message:
@@ -238,25 +266,6 @@ def _mock(options: SessionOptions, output: str) -> None:
     _say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
 
 
-@contextmanager
-def _stopped_by_signals(session: Session) -> Iterator[list[signal.Signals]]:
-    """Finish what is in flight on the first Ctrl-C or SIGTERM; stop at once on the second."""
-    caught: list[signal.Signals] = []
-
-    def stop(number: int, _frame: object) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(signal.Signals(number))
-        session.stop()
-
-    before = {number: signal.signal(number, stop) for number in _INTERRUPTED}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _progress_bar() -> Callable[[str, int, int], None] | None:
     """Progress on a terminal's stderr; nothing where nobody watches."""
     if not sys.stderr.isatty() or os.environ.get("CI"):
@@ -271,8 +280,8 @@ def _progress_bar() -> Callable[[str, int, int], None] | None:
 
 @cli.command(epilog=_example("dbt-posthog-sync status --target prod"))
 @click.option("--last", default=10, type=click.IntRange(min=1), help="How many sync runs to show.")
-@_project_options
-@_connection_options
+@project_options
+@connection_options
 def status(**values: Any) -> None:
     """Show what is synced, how the last runs went, and which rows are rejected."""
     from dbt_posthog_sync.reporter import as_json, status_text
@@ -352,7 +361,7 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _say("Stopped.")
-        sys.exit(_INTERRUPTED[signal.SIGINT])
+        sys.exit(_STOPPED)
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
         _say(f"This is a bug in dbt-posthog-sync {__version__}: {type(error).__name__}: {' '.join(str(error).split())}")
         if os.environ.get("DBT_POSTHOG_SYNC_TRACEBACK"):

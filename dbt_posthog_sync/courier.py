@@ -24,18 +24,33 @@ _CONFIRM_SHARE = 10
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the staged rows so far; only what is written in the warehouse counts as delivered or refused."""
+    """What became of the staged rows so far; only what is written in the warehouse counts as delivered or refused.
+
+    Attributes:
+        delivered: rows that PostHog accepted.
+        warned: of these, how many were stored without person processing.
+        streamed: rows that came out of the warehouse as messages.
+        is_complete: true when every message that came has its outcome.
+        refusals: refused rows by reason.
+        volatile: of the refused, how many never came as a message because they move in every run.
+    """
 
     delivered: int = 0
     warned: int = 0
     streamed: int = 0
     is_complete: bool = False
     refusals: dict[str, int] = field(default_factory=dict)
+    volatile: int = 0
 
     @property
     def refused(self) -> int:
         """Rows that the destination refused."""
         return sum(self.refusals.values())
+
+    def refuse(self, reason: str, rows: int = 1) -> None:
+        """Count refused rows."""
+        if rows:
+            self.refusals[reason] = self.refusals.get(reason, 0) + rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +139,7 @@ class Courier:
         if self._refusals:
             self._snapshot.refuse(self._refusals)
             for refusal in self._refusals:
-                tally.refusals[refusal.reason] = tally.refusals.get(refusal.reason, 0) + 1
+                tally.refuse(refusal.reason)
             self._refusals = []
         taken = self._clock() - begun
         self._confirm_at = self._clock() + max(self._settings.confirm_seconds, _CONFIRM_SHARE * taken)

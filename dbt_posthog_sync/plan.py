@@ -78,7 +78,9 @@ class Plan:
         live_keys: keys that PostHog has.
         removed: keys that PostHog has and the model has no more.
         outside: rows outside the cursor's window.
-        takes_as_known: true when the rows present now are taken as delivered (`backfill: false`, first run).
+        takes_as_known: true when rows are taken as delivered and none is sent (`backfill: false`, `--rebaseline`).
+        known: rows that would be taken as delivered.
+        only_rejects: true when only rejected rows are looked at, which says nothing about the model as a whole.
         mapping_changed: true when the annotation decides differently what is sent than it did in the last run.
         hash_changed: true when the warehouse hashes rows differently than in the last run.
         samples: a few messages.
@@ -92,6 +94,8 @@ class Plan:
     removed: int = 0
     outside: int = 0
     takes_as_known: bool = False
+    known: int = 0
+    only_rejects: bool = False
     mapping_changed: bool = False
     hash_changed: bool = False
     samples: tuple[Sample, ...] = ()
@@ -113,40 +117,56 @@ class Plan:
 
     def _objections(self, limits: Limits) -> Iterator[str]:
         staged = self.staged
-        if staged.rows == 0 and self.outside == 0 and self.live_keys > 0:
+        if staged.rows == 0 and self.outside == 0 and self.live_keys > 0 and not self.only_rejects:
             yield (
                 f"The model is empty and PostHog has {self.live_keys} of its rows. "
                 "If the model is meant to be empty, run with --force."
             )
             return
         if self.takes_as_known and staged.rows == 0:
-            yield "With backfill: false the present rows are taken as known, but the model is empty. Build it first."
+            yield (
+                "The rows that are present should be taken as known, but the model is empty. Build it first; if it is "
+                "meant to be empty, run with --force."
+            )
         if limits.max_events is not None and self.estimated_events > limits.max_events:
             yield (
                 f"{self.estimated_events} events would be sent, the limit max_events is {limits.max_events}. "
                 "Run with --force, or raise the limit in posthog_sync.yml."
             )
-        if self.live_keys >= GUARDS_FROM_ROWS:
-            yield from self._objections_to_shares(limits)
+        if self.live_keys >= GUARDS_FROM_ROWS and not self.only_rejects:
+            if not self.takes_as_known:
+                yield from self._objections_to_changes(limits)
+            yield from self._objections_to_removals(limits)
 
-    def _objections_to_shares(self, limits: Limits) -> Iterator[str]:
-        changed = 100 * self.staged.changed / self.live_keys
-        removed = 100 * self.removed / self.live_keys
-        if limits.max_changed_percent is not None and changed > limits.max_changed_percent:
+    def _objections_to_changes(self, limits: Limits) -> Iterator[str]:
+        """Rows that changed, or that only look changed; each cause has its own way on."""
+        changed, most = 100 * self.staged.changed / self.live_keys, limits.max_changed_percent
+        numbers = f"{self.staged.changed} of {self.live_keys} rows"
+        if self.hash_changed and self.staged.changed:
+            # Never meant, unlike the other two, so no limit switches it off.
             yield (
-                f"{self.staged.changed} of {self.live_keys} rows changed ({changed:.0f} %), the limit "
-                f"max_changed_percent is {limits.max_changed_percent:g}.{self._cause()} "
-                "If that is right, run with --force."
+                f"The warehouse computes row hashes differently than in the last run (after an upgrade of it?), so "
+                f"{numbers} look changed. --rebaseline takes the present rows as delivered and sends nothing; --force "
+                "sends them again."
             )
+        elif most is None or changed <= most:
+            return
+        elif self.mapping_changed:
+            yield (
+                f"The annotation changed since the last run, so {numbers} ({changed:.0f} %) would be sent again, the "
+                f"limit max_changed_percent is {most:g}. --force sends them; --rebaseline takes those whose content "
+                "is as it was delivered as known and sends nothing."
+            )
+        else:
+            yield (
+                f"{numbers} changed ({changed:.0f} %), the limit max_changed_percent is {most:g}. If that is right, "
+                "run with --force; --rebaseline takes the present rows as delivered and sends nothing."
+            )
+
+    def _objections_to_removals(self, limits: Limits) -> Iterator[str]:
+        removed = 100 * self.removed / self.live_keys
         if limits.max_removed_percent is not None and removed > limits.max_removed_percent:
             yield (
                 f"{self.removed} of {self.live_keys} rows are gone from the model ({removed:.0f} %), the limit "
                 f"max_removed_percent is {limits.max_removed_percent:g}. If that is right, run with --force."
             )
-
-    def _cause(self) -> str:
-        if self.hash_changed:
-            return " The warehouse computes row hashes differently than in the last run, so every row looks changed."
-        if self.mapping_changed:
-            return " The annotation changed since the last run, so every row it touches looks changed."
-        return ""

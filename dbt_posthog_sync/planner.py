@@ -8,13 +8,21 @@ from dataclasses import dataclass, replace
 
 from dbt_posthog_sync.annotation.clashes import person_clashes
 from dbt_posthog_sync.column_type import ColumnType
-from dbt_posthog_sync.errors import AnnotationError, UnsafePlan
+from dbt_posthog_sync.errors import AnnotationError, StateError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, resolve
+from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, resolve, seed_of
 from dbt_posthog_sync.sync import ObjectType, Sync
 from dbt_posthog_sync.warehouse import Warehouse
-from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments, SyncTables, table_prefix
+from dbt_posthog_sync.warehouse.arguments import (
+    CHANGES,
+    RETRIED,
+    FormerMapping,
+    RunIdentity,
+    SyncArguments,
+    SyncTables,
+    table_prefix,
+)
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.staging import Staged, Staging
 from dbt_posthog_sync.warehouse.state import State, StoredSync
@@ -33,6 +41,8 @@ class PlanSettings:
         oldest_first: true when events must be sent in order of time (PostHog Cloud asks imports for it).
         full_scan: look at every row, whatever the cursor says.
         full_refresh: forget what was delivered and send everything again.
+        rebaseline: take the rows that are present as delivered, and send nothing.
+        only_rejects: look only at rows that are rejected.
     """
 
     schema: str
@@ -41,6 +51,8 @@ class PlanSettings:
     oldest_first: bool = False
     full_scan: bool = False
     full_refresh: bool = False
+    rebaseline: bool = False
+    only_rejects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,33 +122,41 @@ class Planner:
         stored = self.state.read(resolved.id) if self.state.exists() else None
         tables = self._tables(resolved, stored)
         temporary = replace(tables, changes=f"{table_prefix(resolved)}__plan", temporary=True)
-        return self.stage(self._arguments(resolved, temporary, run), stored)
+        return self.stage(self._arguments(resolved, stored, temporary, run), stored)
 
     def arguments(self, resolved: ResolvedSync, stored: StoredSync | None, run: RunIdentity) -> SyncArguments:
         """What the macros need for a run of this sync; staged rows go to a table of this run's own."""
         tables = self._tables(resolved, stored)
-        own = replace(tables, changes=f"{table_prefix(resolved)}__changes_{run.epoch}")
-        return self._arguments(resolved, own, run)
+        kind = RETRIED if self._settings.only_rejects else CHANGES
+        own = replace(tables, changes=f"{table_prefix(resolved)}{kind}{run.epoch}")
+        return self._arguments(resolved, stored, own, run)
 
     def stage(self, arguments: SyncArguments, stored: StoredSync | None) -> Prepared:
         """Stage the sync and build its plan.
 
         Raises:
             UnsafePlan: the state belongs to something else than this sync and destination.
+            StateError: a table of the state is gone.
         """
+        settings = self._settings
         if stored is not None:
             self._check_identity(arguments, stored)
+            self._check_tables(arguments, stored)
         snapshot = Snapshot(self._warehouse, self.state, arguments)
-        is_empty = stored is None or snapshot.is_empty(stored)
-        is_first = is_empty or self._settings.full_refresh
+        is_empty = stored is None or (not settings.full_refresh and snapshot.is_empty(stored))
+        is_first = (is_empty or settings.full_refresh) and not settings.only_rejects
         arguments = arguments.but(
             is_first=is_first,
-            forgets=self._settings.full_refresh,
+            forgets=settings.full_refresh,
+            only_rejects=settings.only_rejects,
             window_start=self._window_start(arguments.resolved, stored) if not is_first else None,
             has_rejects=stored is not None and bool(self.state.rejected(arguments.resolved.id)),
         )
         live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0
         staged = Staging(self._warehouse).stage(arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects)
+        takes_as_known = settings.rebaseline or self._takes_as_known(arguments, stored, is_empty=is_empty)
+        if stored is not None and settings.rebaseline:
+            staged = replace(staged, arguments=staged.arguments.but(former=self._former(arguments, stored)))
         plan = Plan(
             sync_name=arguments.resolved.sync.name,
             model=arguments.resolved.sync.model.name,
@@ -145,7 +165,9 @@ class Planner:
             live_keys=live_keys,
             removed=staged.removed or _events_gone(staged, stored),
             outside=staged.outside,
-            takes_as_known=self._takes_as_known(arguments, stored, is_empty=is_empty),
+            takes_as_known=takes_as_known,
+            known=self._known(staged) if takes_as_known else 0,
+            only_rejects=settings.only_rejects,
             mapping_changed=stored is not None and stored.fingerprint != arguments.resolved.fingerprint,
             hash_changed=stored is not None and self._hash_changed(arguments, stored),
         )
@@ -159,11 +181,15 @@ class Planner:
         samples = (Sample(str(uuid), str(head), str(properties)) for _, uuid, _, _, head, properties in rows)
         return replace(prepared.plan, samples=tuple(samples))
 
-    def _arguments(self, resolved: ResolvedSync, tables: SyncTables, run: RunIdentity) -> SyncArguments:
+    def _arguments(
+        self, resolved: ResolvedSync, stored: StoredSync | None, tables: SyncTables, run: RunIdentity
+    ) -> SyncArguments:
         settings = self._settings
         arguments = SyncArguments.of(resolved, settings.schema, settings.destination or "", tables, run)
         return arguments.but(
-            max_message_bytes=settings.max_message_bytes, oldest_first=settings.oldest_first and resolved.sends_events
+            max_message_bytes=settings.max_message_bytes,
+            oldest_first=settings.oldest_first and resolved.sends_events,
+            uuid_name=stored.uuid_name if stored is not None else None,
         )
 
     def _tables(self, resolved: ResolvedSync, stored: StoredSync | None) -> SyncTables:
@@ -173,6 +199,11 @@ class Planner:
         previous = stored.changes_table
         if previous is not None and not self.state.has_table(previous):
             previous = None  # it only remembers staging times; somebody has tidied up
+        if previous is not None and self._settings.only_rejects and RETRIED not in previous:
+            raise UnsafePlan(
+                f"{resolved.sync.name}: its last run did not end, and retrying now would forget how far it came. "
+                "Let `dbt-posthog-sync run` finish it; it tries every rejected row that changed. Then retry."
+            )
         return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, previous)
 
     def _window_start(self, resolved: ResolvedSync, stored: StoredSync | None) -> str | None:
@@ -184,6 +215,44 @@ class Planner:
     def _takes_as_known(self, arguments: SyncArguments, stored: StoredSync | None, *, is_empty: bool) -> bool:
         is_new = stored is None or (stored.baseline_at is None and is_empty)
         return is_new and not arguments.resolved.sync.backfill and not self._settings.full_refresh
+
+    def _former(self, arguments: SyncArguments, stored: StoredSync) -> FormerMapping | None:
+        """How to recognise rows that only look changed because the annotation did; None where none does."""
+        resolved, name = arguments.resolved, arguments.resolved.sync.name
+        if stored.fingerprint == resolved.fingerprint or resolved.compares_keys_only or arguments.is_first:
+            return None
+        if self._hash_changed(arguments, stored):
+            raise UnsafePlan(
+                f"{name}: the warehouse computes row hashes differently than in the last run and the annotation "
+                "changed too, so --rebaseline cannot tell which rows are as they were delivered. Restore the former "
+                "annotation and run with --rebaseline, then change it and do so again; or send every row with --force."
+            )
+        columns, gone = resolved.hashed_before(json.loads(stored.mapping))
+        if gone:
+            raise UnsafePlan(
+                f"{name}: --rebaseline compares with what was delivered, and the column "
+                f"{', '.join(f'`{column}`' for column in gone)} of the former annotation is gone from the model. Keep "
+                "it in the model for this one run, or send every row again with --force."
+            )
+        return FormerMapping(columns, seed_of(stored.fingerprint))
+
+    def _known(self, staged: Staged) -> int:
+        """Rows that are taken as known instead of sent."""
+        if staged.arguments.former is None or not staged.rows.has_table:
+            return staged.rows.pending
+        return Snapshot(self._warehouse, self.state, staged.arguments).count_baseline()
+
+    def _check_tables(self, arguments: SyncArguments, stored: StoredSync) -> None:
+        gone = [table for table in (stored.base_table, stored.log_table) if not self.state.has_table(table)]
+        if gone and not self._settings.full_refresh:
+            raise StateError(
+                Problem(
+                    f"the state in `{self._settings.schema}` has lost the table {' and '.join(gone)}, which says what "
+                    "PostHog has.",
+                    "Restore it from a backup, or run with --full-refresh to send every row again.",
+                    arguments.resolved.sync.name,
+                )
+            )
 
     def _hash_changed(self, arguments: SyncArguments, stored: StoredSync) -> bool:
         functions = self.state.functions(arguments)
@@ -224,6 +293,8 @@ def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
     """Rows of an event or page model that the last run saw and this one does not; PostHog keeps their events."""
     arguments, rows = staged.arguments, staged.rows
     if stored is None or stored.model_rows is None or arguments.is_first or arguments.window_start is not None:
+        return 0
+    if arguments.only_rejects:
         return 0
     return max(0, stored.model_rows - (rows.rows - rows.added)) if arguments.resolved.sends_events else 0
 

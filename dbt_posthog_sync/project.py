@@ -85,6 +85,15 @@ class Project:
         return select(self.syncs, select_words, exclude_words)
 
 
+def target_folder(project_dir: Path | None, target_path: Path | None) -> Path:
+    """The folder into which dbt writes its artifacts.
+
+    Raises:
+        SettingsError: there is no dbt project.
+    """
+    return project_folder(project_dir) / (target_path or Path("target"))
+
+
 def project_folder(project_dir: Path | None) -> Path:
     """The folder of dbt_project.yml: the one given, or the current one or a parent, as dbt looks for it.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -78,6 +78,7 @@ class ResolvedSync:
         properties: every mapping, `properties: all` spelled out.
         groups: (group type, column or constant).
         cursor: column that prunes the scan.
+        columns: every column of the relation.
     """
 
     sync: Sync
@@ -89,6 +90,7 @@ class ResolvedSync:
     properties: tuple[ResolvedProperty, ...]
     groups: tuple[tuple[str, RelationColumn | Constant], ...]
     cursor: RelationColumn | None
+    columns: tuple[RelationColumn, ...] = ()
 
     @property
     def id(self) -> str:
@@ -111,15 +113,34 @@ class ResolvedSync:
         return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
 
     @property
+    def keeps_moment(self) -> bool:
+        """True when the snapshot keeps the row's own time: persons and groups whose annotation names a timestamp."""
+        return not self.sends_events and self.timestamp is not None
+
+    @property
     def hashed_columns(self) -> tuple[RelationColumn, ...]:
         """The columns whose content makes the row hash, in order of name, each once."""
         candidates: list[RelationColumn | Constant | None] = [self.distinct_id, self.event, self.timestamp]
         candidates += [source for _, source in self.groups]
         candidates += [mapping.source for mapping in self.properties]
-        found = {c.name: c for c in candidates if isinstance(c, RelationColumn)}
-        if not self.key_is_composed:
-            found.pop(self.key.name, None)
-        return tuple(found[name] for name in sorted(found))
+        return self._hashed({c.name: c for c in candidates if isinstance(c, RelationColumn)})
+
+    def _hashed(self, found: dict[str, RelationColumn]) -> tuple[RelationColumn, ...]:
+        names = set(found) if self.key_is_composed else set(found) - {self.key.name}
+        return tuple(found[name] for name in sorted(names))
+
+    def hashed_before(self, mapping: Mapping[str, Any]) -> tuple[tuple[RelationColumn, ...], tuple[str, ...]]:
+        """The columns that made the row hash under an earlier mapping, and the names of those that are gone.
+
+        Args:
+            mapping: what `mapping()` was then; object and sync key must be the same as today.
+        """
+        parts = [mapping["distinct_id"], mapping["event"], mapping["timestamp"]]
+        parts += [source for _, source in mapping["groups"]] + [source for _, source, _ in mapping["properties"]]
+        names = {part["column"] for part in parts if part and "column" in part}
+        known = {column.name: column for column in self.columns}
+        gone = tuple(sorted(names - set(known)))
+        return self._hashed({name: known[name] for name in names if name in known}), gone
 
     def mapping(self) -> dict[str, Any]:
         """Everything that decides what is sent for a row; stored with the state, so that a change can be explained."""
@@ -150,7 +171,7 @@ class ResolvedSync:
     @property
     def hash_seed(self) -> int:
         """Where the row hash starts: another mapping gives every row another hash, so that it is sent anew."""
-        return int(self.fingerprint[:15], 16)
+        return seed_of(self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +238,7 @@ class _Resolver:
             properties=properties,
             groups=tuple((kind, source) for kind, source in groups if source is not None),
             cursor=cursor,
+            columns=tuple(self._columns.by_name.values()),
         )
         return resolved, ()
 
@@ -354,6 +376,11 @@ class _Resolver:
     def _check_excluded(self) -> None:
         for name in self._sync.exclude:
             self._find(name, "exclude")
+
+
+def seed_of(fingerprint: str) -> int:
+    """The number with which the row hash begins under the mapping of this fingerprint."""
+    return int(fingerprint[:15], 16)
 
 
 def _described(source: RelationColumn | Constant | None) -> Any:

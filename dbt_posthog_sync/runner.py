@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from dbt_posthog_sync.courier import Courier, CourierSettings, Tally
+from dbt_posthog_sync.courier import Courier, CourierSettings
 from dbt_posthog_sync.delivery import Delivery, DeliverySettings
 from dbt_posthog_sync.destinations.posthog import PostHog
-from dbt_posthog_sync.errors import (
-    DestinationRefused,
-    DestinationUnavailable,
-    SyncError,
-    UnsafePlan,
-    WarehouseUnavailable,
-)
-from dbt_posthog_sync.plan import Limits, Plan
+from dbt_posthog_sync.errors import DestinationUnavailable, SyncError, UnsafePlan, WarehouseUnavailable
+from dbt_posthog_sync.execution import Execution
+from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.planner import Planner, Prepared, window_text
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.sync import ObjectType
-from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
+from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse.adoption import Adoption
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
+from dbt_posthog_sync.warehouse.lease import HEARTBEAT_SECONDS, Holder
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
-from dbt_posthog_sync.warehouse.state import HEARTBEAT_SECONDS
 
 Progress = Callable[[str, int, int], None]
 """Called with a sync's name, rows settled so far, and rows to deliver."""
@@ -41,10 +37,13 @@ class RunSettings:
 
     Attributes:
         run_id: id shared by all syncs of this invocation.
-        owner: who runs, as shown to a second run: user, host and process.
+        owner: who runs, as shown to a second run: user and process.
+        host: the machine it runs on.
         dbt_invocation_id: id of the dbt invocation whose manifest was read.
         limits: guards; None passes every guard (`--force`).
         full_refresh: forget what was delivered and send everything again.
+        only_rejects: send only rows that are rejected (`retry`).
+        adopt: former name of the sync, whose state it goes on with.
         steal: take the lease from a run that holds it.
         courier: how rows are carried and confirmed.
         delivery: how batches travel.
@@ -53,9 +52,12 @@ class RunSettings:
 
     run_id: str
     owner: str
+    host: str
     dbt_invocation_id: str | None = None
     limits: Limits | None = field(default_factory=Limits)
     full_refresh: bool = False
+    only_rejects: bool = False
+    adopt: str | None = None
     steal: bool = False
     courier: CourierSettings = field(default_factory=CourierSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
@@ -102,14 +104,17 @@ class Runner:
             StateError: the state schema was written by a newer program.
             WarehouseUnavailable: the warehouse is gone before the sync began.
         """
-        self._planner.state.ensure()
-        execution = _Execution(self._destination, self._clock, self._started(resolved))
+        state = self._planner.state
+        state.ensure()
+        execution = Execution(self._destination, self._clock, self._started(resolved))
+        if self._settings.only_rejects and not state.rejected(resolved.id):
+            return execution.ended(None)
         try:
+            self._adopt(resolved)
             self._check_not_renamed(resolved)
-            identity = self._take_lease(resolved)
+            identity = state.lease(resolved.id).take(self._holder(), steal=self._settings.steal)
         except UnsafePlan as error:
             return execution.ended(error)
-        state = self._planner.state
         beat = {"schema": state.schema, "sync_id": resolved.id, "run_id": identity.run_id, "epoch": identity.epoch}
         with self._warehouse.repeated("beat_lease", seconds=HEARTBEAT_SECONDS, **beat):
             state.begin_run(execution.run)
@@ -131,12 +136,18 @@ class Runner:
             sync_id=resolved.id,
             sync_name=resolved.sync.name,
             model=resolved.sync.model.name,
+            unique_id=resolved.sync.model.unique_id,
             dbt_invocation_id=self._settings.dbt_invocation_id,
         )
 
-    def _take_lease(self, resolved: ResolvedSync) -> RunIdentity:
+    def _holder(self) -> Holder:
+        return Holder(self._settings.run_id, self._settings.owner, self._settings.host)
+
+    def _adopt(self, resolved: ResolvedSync) -> None:
         settings = self._settings
-        return self._planner.state.take_lease(resolved.id, settings.run_id, settings.owner, steal=settings.steal)
+        if settings.adopt is not None:
+            adoption = Adoption(self._warehouse, self._planner.state, self._holder())
+            adoption.adopt(settings.adopt, resolved, settings.known_names, steal=settings.steal)
 
     def _check_not_renamed(self, resolved: ResolvedSync) -> None:
         state, settings = self._planner.state, self._settings
@@ -147,11 +158,11 @@ class Runner:
         if names:
             raise UnsafePlan(
                 f"{resolved.sync.name}: this model was synced as `{names[0]}` before, and no annotation has that name "
-                "any more. A new name is a new sync and would send every row again. Write "
-                f"`name: {names[0]}` in the annotation to go on with its state, or run with --force to begin anew."
+                f"any more. A new name is a new sync and would send every row again. Go on with that state by --adopt "
+                f"{names[0]}, or by `name: {names[0]}` in the annotation; or begin anew with --force."
             )
 
-    def _work(self, resolved: ResolvedSync, identity: RunIdentity, execution: _Execution) -> None:
+    def _work(self, resolved: ResolvedSync, identity: RunIdentity, execution: Execution) -> None:
         planner, state = self._planner, self._planner.state
         stored = state.read(resolved.id)
         if stored is None:
@@ -160,15 +171,28 @@ class Runner:
         with execution.phase("stage"):
             prepared = planner.stage(planner.arguments(resolved, stored, identity), stored)
         execution.plan = prepared.plan
-        if self._settings.limits is not None:
-            prepared.plan.guard(self._settings.limits)
+        self._guard(prepared)
         with execution.phase("begin"):
             snapshot = self._begin(prepared)
         with execution.phase("deliver"):
             self._deliver(prepared, snapshot, execution)
         if execution.tally.is_complete:
             with execution.phase("record"):
-                self._settle(prepared, snapshot, execution.tally, execution.known)
+                self._settle(prepared, snapshot, execution)
+
+    def _guard(self, prepared: Prepared) -> None:
+        """Stop before anything is sent when the plan looks like an accident; rows staged for nothing are not kept."""
+        if self._settings.limits is None:
+            return
+        try:
+            prepared.plan.guard(self._settings.limits)
+        except UnsafePlan:
+            tables, arguments = prepared.arguments.tables, prepared.arguments
+            if tables.previous is None and prepared.plan.staged.has_table:
+                with self._warehouse.transaction():
+                    self._drop_staged(prepared)
+                    self._planner.state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
+            raise
 
     def _begin(self, prepared: Prepared) -> Snapshot:
         """Write everything that must be written before the first message goes."""
@@ -178,16 +202,16 @@ class Runner:
             snapshot.forget()
         if self._settings.full_refresh and not prepared.arguments.resolved.sync.backfill:
             # Asked for everything: an interruption must not turn the rest into rows that are taken as known.
-            self._warehouse.run("mark_baseline", schema=state.schema, sync_id=prepared.arguments.resolved.id)
+            snapshot.mark_baseline()
         if prepared.removed:
             snapshot.record_removed()
         if plan.staged.rejected_rows:
             for macro in ("see_rejected_again", "insert_rejected"):
                 self._warehouse.run(macro, sync=snapshot.arguments.for_macro())
-        state.update(prepared.arguments.resolved.id, {"is_settled": False})
+        state.update(prepared.arguments.resolved.id, prepared.arguments.run, {"is_settled": False})
         return snapshot
 
-    def _deliver(self, prepared: Prepared, snapshot: Snapshot, execution: _Execution) -> None:
+    def _deliver(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
         plan, sync = prepared.plan, prepared.arguments.resolved.sync
         if plan.takes_as_known:
             execution.known = snapshot.confirm_baseline()
@@ -202,128 +226,68 @@ class Runner:
         total = plan.estimated_events
         courier.deliver(plan.staged, execution.tally, lambda settled: self._progress(plan.sync_name, settled, total))
 
-    def _settle(self, prepared: Prepared, snapshot: Snapshot, tally: Tally, known: int) -> None:
+    def _settle(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
         """After a complete delivery: drop the staged rows and write down what the next run compares with."""
         state, plan, arguments = self._planner.state, prepared.plan, snapshot.arguments
-        sync_id = arguments.resolved.id
-        functions = state.functions(arguments)
-        values: dict[str, Any] = {
-            "changes_table": None,
-            "fingerprint": arguments.resolved.fingerprint,
-            "mapping": arguments.for_macro()["mapping"],
-            "model": arguments.resolved.sync.model.unique_id,
-            "relation": arguments.resolved.sync.model.relation_name,
-            "key_type": functions.key_type,
-            "hash_name": functions.hash_name,
-            "hash_canary": functions.hash_canary,
-            "live_keys": plan.live_keys + plan.staged.added - prepared.removed,
-            "model_rows": plan.staged.rows + plan.outside,
-            "is_settled": tally.delivered + known == plan.staged.pending,
-        }
-        if tally.streamed == plan.estimated_events:
-            values["window_start"] = window_text(arguments.resolved, prepared.next_window_start)
+        tally, sync_id = execution.tally, arguments.resolved.id
+        keeps_staged = plan.takes_as_known and execution.known < plan.staged.pending
         with self._warehouse.transaction():
-            state.hold_lease(sync_id, arguments.run)
-            if plan.staged.has_table:
-                self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
-            elif arguments.tables.previous is not None:
-                self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
+            state.lease(sync_id).hold(arguments.run)
+            if not plan.takes_as_known:
+                reason, tally.volatile = snapshot.settle_moved(has_moved=tally.streamed < plan.estimated_events)
+                tally.refuse(reason, tally.volatile)
+            if not keeps_staged:
+                self._drop_staged(prepared)
             self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
-            state.update(sync_id, values)
+            values = self._values_of_rows(prepared, execution)
+            if not keeps_staged:
+                values["changes_table"] = None
+            if not plan.only_rejects:
+                values |= self._values_of_model(prepared, tally.streamed)
+            state.update(sync_id, arguments.run, values)
         stored = state.read(sync_id)
         if stored is not None:
             snapshot.fold_if_due(stored)
+
+    def _drop_staged(self, prepared: Prepared) -> None:
+        arguments = prepared.arguments
+        if prepared.plan.staged.has_table:
+            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
+        elif arguments.tables.previous is not None:
+            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
+
+    def _values_of_rows(self, prepared: Prepared, execution: Execution) -> dict[str, Any]:
+        """What the state keeps of the rows of this run."""
+        plan = prepared.plan
+        return {
+            "live_keys": plan.live_keys + plan.staged.added - prepared.removed,
+            "is_settled": execution.tally.delivered + execution.known == plan.staged.pending,
+        }
+
+    def _values_of_model(self, prepared: Prepared, streamed: int) -> dict[str, Any]:
+        """What the state keeps of the model and its annotation, which a run over all of it has seen."""
+        plan, arguments = prepared.plan, prepared.arguments
+        resolved, functions = arguments.resolved, self._planner.state.functions(arguments)
+        values: dict[str, Any] = {
+            "fingerprint": resolved.fingerprint,
+            "mapping": arguments.for_macro()["mapping"],
+            "model": resolved.sync.model.unique_id,
+            "relation": resolved.sync.model.relation_name,
+            "key_type": functions.key_type,
+            "hash_name": functions.hash_name,
+            "hash_canary": functions.hash_canary,
+            "model_rows": plan.staged.rows + plan.outside,
+        }
+        if streamed == plan.estimated_events:
+            values["window_start"] = window_text(resolved, prepared.next_window_start)
+        return values
 
     def _record(self, ended: SyncRun, identity: RunIdentity) -> None:
         state = self._planner.state
         try:
             state.end_run(ended)
-            state.release_lease(ended.sync_id, identity)
+            state.lease(ended.sync_id).release(identity)
         except WarehouseUnavailable:
             if ended.status is not RunStatus.ERROR:
                 raise
             # The warehouse went away in the middle: that is the result already, and the lease expires by itself.
-
-
-class _Execution:
-    """What one execution of a sync has come to; becomes its record whatever happens."""
-
-    def __init__(self, destination: PostHog, clock: Callable[[], float], run: SyncRun) -> None:
-        self.run = run
-        self.plan: Plan | None = None
-        self.tally = Tally()
-        self.known = 0
-        self._destination = destination
-        self._clock = clock
-        self._phases: list[tuple[str, float]] = []
-        self._requests = destination.requests_sent
-        self._bytes = destination.bytes_sent
-
-    def phase(self, name: str) -> _Phase:
-        """Measure a phase of the run."""
-        return _Phase(name, self._clock, self._phases)
-
-    def ended(self, error: SyncError | None, *, is_stopped: bool = False) -> SyncRun:
-        """The record of how it ended; checks that the sums add up when nothing went wrong."""
-        counts, reasons = self._counts(), self._reasons()
-        run = replace(
-            self.run,
-            counts=counts,
-            reasons=reasons,
-            phases=tuple(self._phases),
-            requests=self._destination.requests_sent - self._requests,
-            bytes_sent=self._destination.bytes_sent - self._bytes,
-        )
-        if error is not None:
-            status = RunStatus.UNSAFE if isinstance(error, UnsafePlan) else RunStatus.ERROR
-            is_away = isinstance(error, DestinationUnavailable | DestinationRefused)
-            return replace(run, is_posthog_away=is_away).ended(status, str(error), exit_code=error.exit_code)
-        counts.check()
-        if is_stopped:
-            return run.ended(RunStatus.INTERRUPTED, "Stopped. What PostHog accepted is confirmed; the rest is pending.")
-        if counts.rejected:
-            return run.ended(RunStatus.REJECTED, exit_code=1)
-        return run.ended(RunStatus.SUCCESS)
-
-    def _counts(self) -> Counts:
-        if self.plan is None:
-            return Counts()
-        staged, tally = self.plan.staged, self.tally
-        open_rows = staged.pending - tally.delivered - tally.refused - self.known
-        moved = staged.pending - tally.streamed if tally.is_complete and not self.known else 0
-        if self.plan.takes_as_known:
-            moved = open_rows if tally.is_complete else 0
-        return Counts(
-            rows=staged.rows,
-            unchanged=staged.unchanged,
-            delivered=tally.delivered,
-            rejected=staged.rejected_rows + tally.refused,
-            known=self.known,
-            moved=moved,
-            pending=open_rows - moved,
-            outside=self.plan.outside,
-            removed=self.plan.removed,
-            warned=tally.warned,
-        )
-
-    def _reasons(self) -> tuple[tuple[str, int], ...]:
-        staged = dict(self.plan.staged.rejected) if self.plan else {}
-        for reason, rows in self.tally.refusals.items():
-            staged[reason] = staged.get(reason, 0) + rows
-        return tuple(sorted(staged.items()))
-
-
-class _Phase:
-    """Adds the seconds of a phase to a list when it ends, also by an error."""
-
-    def __init__(self, name: str, clock: Callable[[], float], phases: list[tuple[str, float]]) -> None:
-        self._name = name
-        self._clock = clock
-        self._phases = phases
-        self._begun = 0.0
-
-    def __enter__(self) -> None:
-        self._begun = self._clock()
-
-    def __exit__(self, *_: object) -> None:
-        self._phases.append((self._name, self._clock() - self._begun))

@@ -33,7 +33,19 @@ from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 from dbt_posthog_sync.warehouse.profile import DbtOptions
 
-_SYNC_FIELDS = ("id", "name", "model", "object", "live_keys", "updated_at", "is_held", "owner", "heartbeat_at")
+_SYNC_FIELDS = (
+    "id",
+    "name",
+    "model",
+    "object",
+    "live_keys",
+    "updated_at",
+    "is_held",
+    "owner",
+    "host",
+    "taken_at",
+    "heartbeat_at",
+)
 _RUN_FIELDS = (
     "run_id",
     "sync",
@@ -47,6 +59,9 @@ _RUN_FIELDS = (
     "bytes",
     "seconds",
     "program_version",
+    "dbt_invocation_id",
+    "counts",
+    "phases",
 )
 _REJECT_FIELDS = ("sync", "reason", "rows", "example", "first_seen_at", "last_seen_at")
 
@@ -66,6 +81,9 @@ class SessionOptions:
     variables: Mapping[str, Any] = field(default_factory=dict)
     full_scan: bool = False
     full_refresh: bool = False
+    rebaseline: bool = False
+    only_rejects: bool = False
+    adopt: str | None = None
     force: bool = False
     steal: bool = False
     mock: bool = False
@@ -110,6 +128,7 @@ class Session:
         self._check_manifest_target()
         if options.sends:
             self._check_target()
+        self._check_adoption()
         self._key = self._project_key()
         self._stack.enter_context(self._warehouse)
         return self
@@ -212,10 +231,10 @@ class Session:
         )
 
     def _reading_planner(self) -> Planner:
-        """A planner for commands that only read the state; one that writes checks it when it writes."""
+        """A planner for commands that only read the state; one that writes makes sure of it when it writes."""
         planner = self._planner()
         if planner.state.exists():
-            planner.state.check_version()
+            planner.state.bring_up_to_date()
         return planner
 
     def _planner(self) -> Planner:
@@ -228,6 +247,8 @@ class Session:
                 oldest_first=self._settings.host.region is not None,
                 full_scan=self._options.full_scan,
                 full_refresh=self._options.full_refresh,
+                rebaseline=self._options.rebaseline,
+                only_rejects=self._options.only_rejects,
             ),
         )
 
@@ -258,10 +279,13 @@ class Session:
         delivery = self._settings.delivery
         return RunSettings(
             run_id=self._run_id,
-            owner=f"{getpass.getuser()} on {socket.gethostname()}, process {os.getpid()}",
+            owner=f"{getpass.getuser()}, process {os.getpid()}",
+            host=socket.gethostname(),
             dbt_invocation_id=self._project.manifest.invocation_id or None,
             limits=None if self._options.force else self._settings.limits,
             full_refresh=self._options.full_refresh,
+            only_rejects=self._options.only_rejects,
+            adopt=self._options.adopt,
             steal=self._options.steal,
             courier=CourierSettings(delivery.confirm_seconds, delivery.stream_minutes * 60),
             delivery=self._delivery_settings(),
@@ -279,6 +303,15 @@ class Session:
                     "target.",
                     file=self._settings.file,
                     path="$.targets",
+                )
+            )
+
+    def _check_adoption(self) -> None:
+        if self._options.adopt is not None and len(self._syncs) != 1:
+            raise SettingsError(
+                Problem(
+                    f"--adopt {self._options.adopt} is about one sync, and {len(self._syncs)} are selected.",
+                    "Select the one that was renamed: --select NAME.",
                 )
             )
 

@@ -77,6 +77,7 @@ class SyncRun:
         sync_id: id of the sync.
         sync_name: name of the sync.
         model: name of the model.
+        unique_id: dbt's id of the model.
         status: how it ended.
         message: one line for people, empty when all went well.
         counts: the sums.
@@ -93,6 +94,7 @@ class SyncRun:
     sync_id: str
     sync_name: str
     model: str
+    unique_id: str = ""
     status: RunStatus = RunStatus.RUNNING
     message: str = ""
     counts: Counts = field(default_factory=Counts)

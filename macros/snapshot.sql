@@ -66,13 +66,27 @@
 {# Positions as a relation `p(position)`; they arrive as one comma-separated text. #}
 {% macro position_list(positions) %}{{ return(adapter.dispatch('position_list', 'dbt_posthog_sync')(positions)) }}{% endmacro %}
 
-{# Take every good staged row as known: nothing is sent for it. #}
+{# Take good staged rows as known: nothing is sent for them. #}
 {% macro confirm_baseline(sync) %}
   insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
   select c.sync_key, c.row_hash, c.identity_hash, c.row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('baseline') }}
-  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
-  where c.reason is null and {{ dbt_posthog_sync.lease_is_held(sync) }}
+  from {{ dbt_posthog_sync.baseline(sync) }} c where {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
+
+{% macro count_baseline(sync) %}select count(*) from {{ dbt_posthog_sync.baseline(sync) }} c{% endmacro %}
+
+{# Staged rows that may be taken as known: all good ones. After a changed mapping only those whose content is what was
+   delivered, which their hash under the former mapping tells; a row that changed beside it must still be sent. #}
+{% macro baseline(sync) %}
+  (select c.* from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+  {%- if sync.former %}
+  join {{ sync.relation }} m on {{ dbt_posthog_sync.key_expression(sync) }} = c.sync_key
+    and {{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} = c.row_hash
+  join {{ dbt_posthog_sync.snapshot(sync) }} s on s.sync_key = c.sync_key
+    and s.row_hash = {{ dbt_posthog_sync.row_hash(sync.former.columns, sync.former.seed) }}
+  {%- endif %}
+  where c.reason is null)
+{%- endmacro %}
 
 {# Fold base and log into a new base. The caller holds the lease's row and drops the old two in the same transaction. #}
 {% macro fold(sync) %}

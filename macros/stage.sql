@@ -45,16 +45,21 @@
 {# Rows of the model that this run looks at, as conditions of branches that exclude each other: each can use an index.
    All rows; or those in the cursor's window, those without a cursor value, and older ones that were rejected. #}
 {% macro window_conditions(sync) %}
+  {%- if sync.only_rejects -%}
+    {{- return([dbt_posthog_sync.key_is_rejected(sync), dbt_posthog_sync.key_expression(sync) ~ ' is null']) -}}
+  {%- endif -%}
   {%- if not sync.window_start -%}{{- return(['1 = 1']) -}}{%- endif -%}
   {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
   {%- set start = dbt_posthog_sync.cursor_literal(sync) -%}
-  {%- set rejected -%}
-    {{ cursor }} < {{ start }} and {{ dbt_posthog_sync.as_text(dbt_posthog_sync.key_expression(sync)) }} in (
-      select sync_key from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
-      where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null and sync_key is not null)
-  {%- endset -%}
+  {%- set rejected = cursor ~ ' < ' ~ start ~ ' and ' ~ dbt_posthog_sync.key_is_rejected(sync) -%}
   {{- return([cursor ~ ' >= ' ~ start, cursor ~ ' is null'] + ([rejected] if sync.has_rejects else [])) -}}
 {% endmacro %}
+{# True for a model row whose key has an open reject. #}
+{% macro key_is_rejected(sync) %}
+  {{ dbt_posthog_sync.as_text(dbt_posthog_sync.key_expression(sync)) }} in (
+    select sync_key from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
+    where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null and sync_key is not null)
+{%- endmacro %}
 {% macro cursor_literal(sync) %}cast({{ dbt_posthog_sync.literal(sync.window_start) }} as {{ sync.cursor.type.text }}){% endmacro %}
 
 {# Where the next window starts: the highest cursor value that is not in the future, minus the lookback. A row without
@@ -194,8 +199,17 @@
     where s.sync_key = c.sync_key and s.identity_hash <> c.identity_hash)
 {% endmacro %}
 
+{# A person's or group's row that is older than what PostHog has of it; PostHog applies properties in order of arrival
+   (PostHog/posthog issue 37000), so the older row would win. #}
+{% macro reject_stale(sync) %}
+  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().stale) }}
+  where c.reason is null and exists (select 1 from {{ dbt_posthog_sync.snapshot(sync) }} s
+    where s.sync_key = c.sync_key and s.row_moment > c.row_moment)
+{% endmacro %}
+
 {# A row that PostHog refused and that has not changed since keeps its reason and is not sent again. Our own reasons are
-   found anew each time: a duplicate can be gone without a change of the row that is left. #}
+   found anew each time: a duplicate can be gone without a change of the row that is left. Rows under way in a retry that
+   did not end are pending: PostHog may have them, so this run must end what that one began. #}
 {% macro reject_refused_before(sync) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = r.reason
   from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
@@ -203,72 +217,13 @@
     and r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null and r.try_again = 'on change'
     and r.reason not in ({% for reason in dbt_posthog_sync.reasons().values() %}{{ dbt_posthog_sync.literal(reason) }}{{ ', ' if not loop.last }}{% endfor %})
     and r.sync_key = {{ dbt_posthog_sync.as_text('c.sync_key') }} and r.row_hash = c.row_hash
+  {%- if sync.continues_retry %}
+    and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'previous') }} p
+      where p.sync_key = c.sync_key and p.row_hash = c.row_hash and p.reason is null)
+  {%- endif %}
 {% endmacro %}
 
 {% macro summarise_changes(sync) %}
   select kind, reason, count(*), min({{ dbt_posthog_sync.as_text('sync_key') }})
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} group by kind, reason order by kind, reason
-{% endmacro %}
-
-{# --- rejected rows --- #}
-
-{# Rejected staged rows, one for each key, content and reason, with the number of model rows it stands for. #}
-{% macro rejected_changes(sync) %}
-  select {{ dbt_posthog_sync.as_text('sync_key') }} as key_text, row_hash, reason, count(*) as row_count
-  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} where reason is not null
-  group by {{ dbt_posthog_sync.as_text('sync_key') }}, row_hash, reason
-{% endmacro %}
-
-{# Rows rejected at staging: new ones are written, known ones are seen again. #}
-{% macro insert_rejected(sync) %}
-  insert into {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
-    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id,
-     row_count)
-  select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, c.key_text, c.row_hash, c.reason,
-    case when c.reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().future) }} then 'every run' else 'on change' end,
-    {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
-    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, c.row_count
-  from ({{ dbt_posthog_sync.rejected_changes(sync) }}) c
-  where {{ dbt_posthog_sync.lease_is_held(sync) }} and not exists (
-    select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
-    where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null
-      and r.row_hash = c.row_hash and (r.sync_key = c.key_text or (r.sync_key is null and c.key_text is null))
-      and r.reason = c.reason)
-{% endmacro %}
-
-{% macro see_rejected_again(sync) %}
-  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set row_count = c.row_count,
-    last_seen_at = {{ dbt_posthog_sync.clock() }}, last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
-  from ({{ dbt_posthog_sync.rejected_changes(sync) }}) c
-  where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null
-    and c.row_hash = r.row_hash and c.reason = r.reason
-    and (c.key_text = r.sync_key or (c.key_text is null and r.sync_key is null))
-{% endmacro %}
-
-{# Rows that the destination refused, with its words; one statement a reason. #}
-{% macro insert_refused(sync, positions, reason, heals) %}
-  insert into {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
-    (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id,
-     row_count)
-  select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, {{ dbt_posthog_sync.as_text('c.sync_key') }},
-    c.row_hash, {{ dbt_posthog_sync.literal(reason) }}, '{{ 'every run' if heals else 'on change' }}', {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
-    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, 1
-  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
-  join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
-  where {{ dbt_posthog_sync.lease_is_held(sync) }}
-{% endmacro %}
-
-{# A reject that this run did not meet again is resolved: the row was mended, delivered or removed. #}
-{% macro resolve_rejected(sync) %}
-  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} set resolved_at = {{ dbt_posthog_sync.clock() }}
-  where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null
-    and last_run_id <> {{ dbt_posthog_sync.literal(sync.run_id) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
-{% endmacro %}
-
-{% macro read_rejected(schema, sync_id=none) %}
-  select sync_name, reason, cast(sum(row_count) as bigint), min(sync_key), {{ dbt_posthog_sync.as_text('min(first_seen_at)') }},
-    {{ dbt_posthog_sync.as_text('max(last_seen_at)') }}
-  from {{ dbt_posthog_sync.state_table(schema, 'rejected_rows') }} where resolved_at is null
-  {%- if sync_id %} and sync_id = {{ dbt_posthog_sync.literal(sync_id) }}{% endif %}
-  group by sync_name, reason order by sync_name, reason
 {% endmacro %}

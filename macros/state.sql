@@ -1,7 +1,5 @@
 {# The shared tables of the state schema: what is synced, by whom, how each run went, what was rejected. #}
 
-{% macro state_schema_version() %}{{ return(1) }}{% endmacro %}
-
 {# Runs dbt's own statement for a new schema; not where it exists, because that would need a right nobody may have. #}
 {% macro create_state_schema(schema) %}
   {%- set database = dbt_posthog_sync.target_database() -%}
@@ -15,11 +13,29 @@
     version int not null, program {{ dbt_posthog_sync.type_text() }}, created_at {{ dbt_posthog_sync.type_moment() }})
 {% endmacro %}
 
-{% macro record_schema_version(schema, program) %}
+{% macro record_schema_version(schema, version, program) %}
   insert into {{ dbt_posthog_sync.state_table(schema, 'schema_version') }} (version, program, created_at)
-  select {{ dbt_posthog_sync.state_schema_version() }}, {{ dbt_posthog_sync.literal(program) }}, current_timestamp
-  where not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'schema_version') }})
+  select {{ version }}, {{ dbt_posthog_sync.literal(program) }}, current_timestamp
+  where not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'schema_version') }}
+    where version >= {{ version }})
 {% endmacro %}
+
+{# What brings a state schema to a version from the one before it. Each statement can be repeated: two runs may upgrade
+   at once. New columns are at the end, where a new table has them too. #}
+{% macro upgrade_statements(schema, version) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  {%- set statements = {
+    2: [
+      'alter table ' ~ dbt_posthog_sync.state_table(schema, 'syncs') ~ ' add column if not exists uuid_name ' ~ text,
+      'alter table ' ~ dbt_posthog_sync.state_table(schema, 'leases') ~ ' add column if not exists host ' ~ text,
+      'alter table ' ~ dbt_posthog_sync.state_table(schema, 'sync_runs') ~ ' add column if not exists phases ' ~ text,
+      dbt_posthog_sync.create_moved_rows_table(schema),
+    ],
+  } -%}
+  {{- return(statements[version]) -}}
+{% endmacro %}
+{% macro upgrade_statement(schema, version, number) %}{{ return(dbt_posthog_sync.upgrade_statements(schema, version)[number]) }}{% endmacro %}
+{% macro upgrade_length(version) %}{{ return(dbt_posthog_sync.upgrade_statements('none', version) | length) }}{% endmacro %}
 
 {% macro read_schema_version(schema) %}
   select max(version) from {{ dbt_posthog_sync.state_table(schema, 'schema_version') }}
@@ -33,14 +49,15 @@
     hash_name {{ text }}, hash_canary {{ text }}, base_table {{ text }}, log_table {{ text }},
     changes_table {{ text }}, base_rows bigint, live_keys bigint, model_rows bigint, is_settled boolean,
     baseline_at {{ dbt_posthog_sync.type_moment() }}, window_start {{ text }},
-    created_at {{ dbt_posthog_sync.type_moment() }}, updated_at {{ dbt_posthog_sync.type_moment() }})
+    created_at {{ dbt_posthog_sync.type_moment() }}, updated_at {{ dbt_posthog_sync.type_moment() }},
+    uuid_name {{ text }})
 {% endmacro %}
 
 {% macro create_leases_table(schema) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'leases') }} (
     sync_id {{ text }} primary key, epoch bigint not null, run_id {{ text }}, owner {{ text }}, is_held boolean,
-    taken_at {{ dbt_posthog_sync.type_moment() }}, heartbeat_at {{ dbt_posthog_sync.type_moment() }})
+    taken_at {{ dbt_posthog_sync.type_moment() }}, heartbeat_at {{ dbt_posthog_sync.type_moment() }}, host {{ text }})
 {% endmacro %}
 
 {% macro create_rejected_rows_table(schema) %}
@@ -58,13 +75,19 @@
     run_id {{ text }}, sync_id {{ text }}, sync_name {{ text }}, status {{ text }}, message {{ text }},
     started_at {{ dbt_posthog_sync.type_moment() }}, ended_at {{ dbt_posthog_sync.type_moment() }},
     dbt_invocation_id {{ text }}, program_version {{ text }}, counts {{ text }},
-    delivered bigint, rejected bigint, requests bigint, bytes bigint, seconds double precision)
+    delivered bigint, rejected bigint, requests bigint, bytes bigint, seconds double precision, phases {{ text }})
+{% endmacro %}
+
+{# Keys of rows that were another at delivery than at staging, in the last complete run of their sync. #}
+{% macro create_moved_rows_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'moved_rows') }} (sync_id {{ text }}, sync_key {{ text }})
 {% endmacro %}
 
 {% macro read_sync(schema, sync_id) %}
   select destination, key_type, fingerprint, hash_name, hash_canary, base_table, log_table, changes_table,
     base_rows, live_keys, model_rows, is_settled, {{ dbt_posthog_sync.as_text('baseline_at') }}, window_start,
-    mapping, name, relation
+    mapping, name, relation, coalesce(uuid_name, name)
   from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
   where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
 {% endmacro %}
@@ -80,13 +103,13 @@
   {%- set lit = dbt_posthog_sync.optional_literal -%}
   insert into {{ dbt_posthog_sync.state_table(sync.schema, 'syncs') }}
     (sync_id, project, name, model, relation, object, destination, key_type, mapping, fingerprint, hash_name,
-     hash_canary, base_table, log_table, base_rows, live_keys, is_settled, created_at, updated_at)
+     hash_canary, base_table, log_table, base_rows, live_keys, is_settled, created_at, updated_at, uuid_name)
   select {{ lit(sync.id) }}, {{ lit(sync.project) }}, {{ lit(sync.name) }}, {{ lit(sync.model) }},
     {{ lit(sync.relation) }}, {{ lit(sync.object) }}, {{ lit(sync.destination) }},
     {{ lit(dbt_posthog_sync.type_key(sync.key.type)) }}, {{ lit(sync.mapping) }}, {{ lit(sync.fingerprint) }},
     {{ lit(dbt_posthog_sync.hash_name()) }}, {{ dbt_posthog_sync.hash_canary() }},
     {{ lit(sync.tables.base.name) }}, {{ lit(sync.tables.log.name) }}, 0, 0, true,
-    current_timestamp, current_timestamp
+    current_timestamp, current_timestamp, {{ lit(sync.name) }}
 {% endmacro %}
 
 {# What the program would store for this sync today: key type, hash function, canary. #}
@@ -95,20 +118,42 @@
     {{ dbt_posthog_sync.literal(dbt_posthog_sync.hash_name()) }}, {{ dbt_posthog_sync.hash_canary() }}
 {% endmacro %}
 
-{# `values` maps column names to values; texts and numbers become literals. #}
-{% macro update_sync(schema, sync_id, values) %}
+{# `values` maps column names to values; texts and numbers become literals. Only the run that holds the lease writes. #}
+{% macro update_sync(schema, sync_id, run_id, epoch, values) %}
   update {{ dbt_posthog_sync.state_table(schema, 'syncs') }} set
     {%- for column, value in values.items() %}
     {{ column }} = {% if value is sameas true or value is sameas false %}{{ value | string | lower }}
       {%- else %}{{ dbt_posthog_sync.optional_literal(value) }}{% endif %},
     {%- endfor %}
     updated_at = current_timestamp
-  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }} and exists (
+    select 1 from {{ dbt_posthog_sync.state_table(schema, 'leases') }}
+    where {{ dbt_posthog_sync.lease_is_ours(sync_id, run_id, epoch) }})
 {% endmacro %}
 
-{% macro mark_baseline(schema, sync_id) %}
-  update {{ dbt_posthog_sync.state_table(schema, 'syncs') }} set baseline_at = current_timestamp
-  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+{% macro mark_baseline(sync) %}
+  update {{ dbt_posthog_sync.state_table(sync.schema, 'syncs') }} set baseline_at = current_timestamp
+  where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+{% endmacro %}
+
+{# --- adoption: a renamed sync goes on with the state it had under its old name --- #}
+
+{% macro read_sync_id(schema, project, name) %}
+  select sync_id from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
+  where project = {{ dbt_posthog_sync.literal(project) }} and name = {{ dbt_posthog_sync.literal(name) }}
+{% endmacro %}
+
+{% macro forget_lease(schema, sync_id) %}
+  delete from {{ dbt_posthog_sync.state_table(schema, 'leases') }} where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+{% endmacro %}
+
+{# Give what one of the shared tables knows of a sync to its new name; `uuid_name` keeps the old one in uuids. #}
+{% macro adopt_sync(schema, table, old_id, sync_id, name) %}
+  {%- set column = {'syncs': 'name', 'rejected_rows': 'sync_name', 'sync_runs': 'sync_name'}.get(table) -%}
+  update {{ dbt_posthog_sync.state_table(schema, table) }} set sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
+    {%- if table == 'syncs' %}, uuid_name = coalesce(uuid_name, name){% endif %}
+    {%- if column %}, {{ column }} = {{ dbt_posthog_sync.literal(name) }}{% endif %}
+  where sync_id = {{ dbt_posthog_sync.literal(old_id) }}
 {% endmacro %}
 
 {# --- the lease: one run at a time, and an epoch that every confirm must still hold --- #}
@@ -120,9 +165,10 @@
     where sync_id = {{ dbt_posthog_sync.literal(sync_id) }})
 {% endmacro %}
 
-{% macro take_lease(schema, sync_id, run_id, owner, seconds, steal) %}
+{% macro take_lease(schema, sync_id, run_id, owner, host, seconds, steal) %}
   update {{ dbt_posthog_sync.state_table(schema, 'leases') }} set
     epoch = epoch + 1, run_id = {{ dbt_posthog_sync.literal(run_id) }}, owner = {{ dbt_posthog_sync.literal(owner) }},
+    host = {{ dbt_posthog_sync.literal(host) }},
     is_held = true, taken_at = {{ dbt_posthog_sync.clock() }}, heartbeat_at = {{ dbt_posthog_sync.clock() }}
   where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
     {% if not steal %}and (not is_held or {{ dbt_posthog_sync.lease_is_dead(seconds) }}){% endif %}
@@ -134,13 +180,18 @@
   heartbeat_at < {{ dbt_posthog_sync.clock() }} - interval '{{ seconds }}' second
 {% endmacro %}
 
+{# Whole seconds from a moment until now. #}
+{% macro seconds_since(moment) %}
+  cast(extract(epoch from ({{ dbt_posthog_sync.clock() }} - {{ moment }})) as bigint)
+{%- endmacro %}
+
 {# The warehouse's clock at this very statement. #}
 {% macro clock() %}{{ return(adapter.dispatch('clock', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__clock() %}{{ return('current_timestamp') }}{% endmacro %}
 
-{% macro read_lease(schema, sync_id) %}
-  select epoch, run_id, owner, is_held, {{ dbt_posthog_sync.as_text('taken_at') }},
-    {{ dbt_posthog_sync.as_text('heartbeat_at') }}
+{% macro read_lease(schema, sync_id, seconds) %}
+  select epoch, run_id, owner, host, is_held and not ({{ dbt_posthog_sync.lease_is_dead(seconds) }}),
+    {{ dbt_posthog_sync.seconds_since('taken_at') }}, {{ dbt_posthog_sync.seconds_since('heartbeat_at') }}
   from {{ dbt_posthog_sync.state_table(schema, 'leases') }} where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
 {% endmacro %}
 
@@ -188,20 +239,22 @@
   update {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} set
     status = {{ lit(run.status) }}, message = {{ lit(run.message) }}, ended_at = {{ dbt_posthog_sync.clock() }},
     counts = {{ lit(run.counts) }}, delivered = {{ run.delivered }}, rejected = {{ run.rejected }},
-    requests = {{ run.requests }}, bytes = {{ run.bytes }}, seconds = {{ run.seconds }}
+    requests = {{ run.requests }}, bytes = {{ run.bytes }}, seconds = {{ run.seconds }}, phases = {{ lit(run.phases) }}
   where run_id = {{ lit(run.run_id) }} and sync_id = {{ lit(run.sync_id) }}
 {% endmacro %}
 
 {% macro read_sync_runs(schema, most) %}
   select run_id, sync_name, status, message, {{ dbt_posthog_sync.as_text('started_at') }},
-    {{ dbt_posthog_sync.as_text('ended_at') }}, delivered, rejected, requests, bytes, seconds, program_version
+    {{ dbt_posthog_sync.as_text('ended_at') }}, delivered, rejected, requests, bytes, seconds, program_version,
+    dbt_invocation_id, counts, phases
   from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }}
   order by started_at desc, sync_name limit {{ most }}
 {% endmacro %}
 
 {% macro read_all_syncs(schema) %}
   select s.sync_id, s.name, s.model, s.object, s.live_keys, {{ dbt_posthog_sync.as_text('s.updated_at') }},
-    l.is_held, l.owner, {{ dbt_posthog_sync.as_text('l.heartbeat_at') }}
+    l.is_held, l.owner, l.host, {{ dbt_posthog_sync.as_text('l.taken_at') }},
+    {{ dbt_posthog_sync.as_text('l.heartbeat_at') }}
   from {{ dbt_posthog_sync.state_table(schema, 'syncs') }} s
   left join {{ dbt_posthog_sync.state_table(schema, 'leases') }} l on l.sync_id = s.sync_id
   order by s.name

@@ -213,19 +213,26 @@ class Lab:
             return sorted(row_of(result) for chunk in chunks for result in chunk)
 
     def run(self, annotation: Mapping[str, Any], **changes: Any) -> SyncRun:
-        """Run the sync; `full_refresh`, `full_scan`, `steal` and `force` as on the command line."""
+        """Run the sync; `full_refresh`, `rebaseline`, `adopt`, `steal` and so on as on the command line."""
         runner = self.runner(**changes)
         return runner.run(runner._planner.resolve([self.sync(annotation)])[0])
 
-    def runner(self, *, full_scan: bool = False, force: bool = False, **changes: Any) -> Runner:
+    def retry(self, annotation: Mapping[str, Any], **changes: Any) -> SyncRun:
+        """Retry the rejected rows of the sync."""
+        return self.run(annotation, only_rejects=True, **changes)
+
+    def runner(
+        self, *, full_scan: bool = False, rebaseline: bool = False, force: bool = False, **changes: Any
+    ) -> Runner:
         """A runner against the stand-in."""
         run_id = str(uuid.uuid4())
         destination = self.destination(run_id)
-        full_refresh = changes.get("full_refresh", False)
-        planner = self.planner(destination, full_scan=full_scan, full_refresh=full_refresh)
+        shared = {name: changes[name] for name in ("full_refresh", "only_rejects") if name in changes}
+        planner = self.planner(destination, full_scan=full_scan, rebaseline=rebaseline, **shared)
         settings = RunSettings(
             run_id=run_id,
             owner="the lab",
+            host="here",
             limits=None if force else self.limits,
             courier=self.courier,
             delivery=self.delivery,

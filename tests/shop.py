@@ -82,7 +82,7 @@ class Shop:
         patch.setenv("HOME", str(folder / "home"))
         return shop
 
-    def annotate(self, annotation: Mapping[str, Any], **others: Mapping[str, Any]) -> None:
+    def annotate(self, annotation: Mapping[str, Any] | list[Mapping[str, Any]], **others: Mapping[str, Any]) -> None:
         """Write the manifest: the orders, and other tables by name."""
         manifest = manifest_for(self.server, {self.table: annotation, **others})
         (self.folder / "target").mkdir(exist_ok=True)

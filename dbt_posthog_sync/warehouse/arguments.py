@@ -20,6 +20,9 @@ _WIDE = frozenset({Family.TEXT, Family.JSON, Family.JSON_TEXT, Family.ARRAY, Fam
 _LARGEST_EXACT = 2**53  # a double tells every whole number up to here from its neighbours
 _LANES = 64
 
+CHANGES, RETRIED = "__changes_", "__retried_"
+"""Parts of the names of staged rows: of a run, and of a retry."""
+
 
 @dataclass(frozen=True, slots=True)
 class SyncTables:
@@ -48,13 +51,18 @@ class SyncTables:
         return cls(
             base=f"{prefix}__base_{generation}",
             log=f"{prefix}__log_{generation}",
-            changes=f"{prefix}__changes_{generation}",
+            changes=f"{prefix}{CHANGES}{generation}",
             diff=f"{prefix}__diff",
         )
 
     def generation(self, number: int) -> SyncTables:
         """The same sync's tables after its snapshot was rewritten: a new base and a new log."""
         return replace(self, base=_numbered(self.base, number), log=_numbered(self.log, number))
+
+    @property
+    def continues_retry(self) -> bool:
+        """True when the staged rows of before are those of a retry that did not end."""
+        return self.previous is not None and RETRIED in self.previous
 
     @property
     def generation_number(self) -> int:
@@ -88,6 +96,14 @@ class RunIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerMapping:
+    """How the row hash was made under an earlier mapping: its columns, and the number it began with."""
+
+    columns: tuple[RelationColumn, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class SyncArguments:
     """Everything a macro may need to know about one sync in one run.
 
@@ -103,6 +119,9 @@ class SyncArguments:
         has_rejects: true when rejected rows are open, which are looked at again wherever their cursor stands.
         window_start: lower end of the cursor's window, as text; None looks at every row.
         forgets: true when nothing of earlier runs counts (`--full-refresh`), their staged rows included.
+        only_rejects: true when only rows that were rejected are looked at (`retry`).
+        uuid_name: the sync's name as it stands in uuids, which outlives a rename; None for today's name.
+        former: the mapping of the last complete run, where `--rebaseline` meets a changed annotation.
         oldest_first: true when messages must come in order of time.
     """
 
@@ -117,6 +136,9 @@ class SyncArguments:
     has_rejects: bool = False
     window_start: str | None = None
     forgets: bool = False
+    only_rejects: bool = False
+    uuid_name: str | None = None
+    former: FormerMapping | None = None
     oldest_first: bool = False
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -147,8 +169,21 @@ class SyncArguments:
             "has_rejects": self.has_rejects,
             "window_start": self.window_start,
             "oldest_first": self.oldest_first,
+            "only_rejects": self.only_rejects,
+            "continues_retry": self.tables.continues_retry,
+            "former": self._former(),
+            "uuid_prefix": self._uuid_prefix(),
             "copies_staging_time": keeps_staging_time and not self.forgets and self.tables.previous is not None,
         }
+
+    def _former(self) -> dict[str, Any] | None:
+        if self.former is None:
+            return None
+        return {"seed": self.former.seed, "columns": [_hashed(column) for column in self.former.columns]}
+
+    def _uuid_prefix(self) -> str:
+        sync = self.resolved.sync
+        return "\x1f".join((sync.project, sync.object.value, self.uuid_name or sync.name, ""))
 
 
 def _numbered(name: str, number: int) -> str:
@@ -179,7 +214,7 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "key_is_composed": resolved.key_is_composed,
         "compares_keys_only": resolved.compares_keys_only,
         "keeps_identity": sends_events,
-        "keeps_moment": not sends_events and resolved.timestamp is not None,
+        "keeps_moment": resolved.keeps_moment,
         "distinct_id": _column(resolved.distinct_id),
         "event": _event(resolved),
         "timestamp": _column(resolved.timestamp),
@@ -195,7 +230,6 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "nulls": sync.nulls.value,
         "derives_host": is_page and resolved.url is not None and "$host" not in names,
         "derives_pathname": is_page and resolved.url is not None and "$pathname" not in names,
-        "uuid_prefix": "\x1f".join((sync.project, sync.object.value, sync.name, "")),
         "lanes": _LANES,
     }
 

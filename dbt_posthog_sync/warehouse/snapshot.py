@@ -51,13 +51,24 @@ class Snapshot:
         self._check_written(written, len(positions))
 
     def confirm_baseline(self) -> int:
-        """Take every good staged row as known, with its marker, all of it or nothing."""
-        arguments = self._arguments
+        """Take good staged rows as known, with the marker of it, all of it or nothing, and say how many.
+
+        Raises:
+            LeaseLost: another run took over; nothing was written.
+        """
         with self._warehouse.transaction():
-            self._state.hold_lease(arguments.resolved.id, arguments.run)
-            known = self._warehouse.run("confirm_baseline", sync=arguments.for_macro())
-            self._warehouse.run("mark_baseline", schema=arguments.schema, sync_id=arguments.resolved.id)
+            self._hold_lease()
+            known = self._warehouse.run("confirm_baseline", sync=self._arguments.for_macro())
+            self.mark_baseline()
         return known
+
+    def count_baseline(self) -> int:
+        """How many rows `confirm_baseline` would take."""
+        return self._count("count_baseline")
+
+    def mark_baseline(self) -> None:
+        """Note that rows present at the first run are not taken as known any more."""
+        self._warehouse.run("mark_baseline", sync=self._arguments.for_macro())
 
     def refuse(self, refusals: Iterable[Refusal]) -> None:
         """Keep rows that the destination refused, with its words.
@@ -68,15 +79,32 @@ class Snapshot:
         by_reason: dict[tuple[str, bool], list[int]] = {}
         for refusal in refusals:
             by_reason.setdefault((refusal.reason, refusal.heals), []).append(refusal.position)
-        for (reason, heals), positions in by_reason.items():
-            written = self._warehouse.run(
-                "insert_refused",
-                sync=self._arguments.for_macro(),
-                positions=_listed(positions),
-                reason=reason,
-                heals=heals,
-            )
-            self._check_written(written, len(positions))
+        macro_sync = self._arguments.for_macro()
+        with self._warehouse.transaction():
+            # Rows of an earlier run, refused again with the same words, stay one row: so two statements a reason.
+            self._hold_lease()
+            for (reason, heals), positions in by_reason.items():
+                words = {"sync": macro_sync, "positions": _listed(positions), "reason": reason}
+                self._warehouse.run("see_refused_again", **words)
+                self._warehouse.run("insert_refused", **words, heals=heals)
+
+    def settle_moved(self, *, has_moved: bool) -> tuple[str, int]:
+        """Keep which rows moved in this run, and reject those that moved in the last one too.
+
+        Args:
+            has_moved: true when rows of this run were another at delivery than at staging.
+
+        Returns:
+            Why they were rejected, and how many.
+        """
+        macro_sync = self._arguments.for_macro()
+        if not has_moved:
+            self._warehouse.run("forget_moved", sync=macro_sync)
+            return "", 0
+        for macro in ("see_volatile_again", "insert_volatile", "forget_moved", "insert_moved"):
+            self._warehouse.run(macro, sync=macro_sync)
+        reason, count = self._warehouse.rows("count_volatile", sync=macro_sync)[0]
+        return str(reason), int(count)
 
     def fold_if_due(self, stored: StoredSync) -> None:
         """Fold the log into a new base when it has passed about a tenth of it."""
@@ -96,7 +124,7 @@ class Snapshot:
         new = arguments.but(tables=arguments.tables.generation(arguments.tables.generation_number + 1))
         with self._warehouse.transaction():
             # The update of the lease's row keeps every other run out until the commit.
-            self._state.hold_lease(arguments.resolved.id, arguments.run)
+            self._hold_lease()
             if build_base == "fold":
                 macro_sync = arguments.for_macro()
                 macro_sync["tables"]["new_base"] = {"name": new.tables.base, "temporary": False}
@@ -107,6 +135,7 @@ class Snapshot:
             rows = int(self._warehouse.rows("count_base", sync=new.for_macro())[0][0])
             self._state.update(
                 arguments.resolved.id,
+                arguments.run,
                 {
                     "base_table": new.tables.base,
                     "log_table": new.tables.log,
@@ -125,13 +154,16 @@ class Snapshot:
         """The sync's arguments with the tables that are in force."""
         return self._arguments
 
+    def _hold_lease(self) -> None:
+        self._state.lease(self._arguments.resolved.id).hold(self._arguments.run)
+
     def _count(self, macro: str) -> int:
         return int(self._warehouse.rows(macro, sync=self._arguments.for_macro())[0][0])
 
     def _check_written(self, written: int, expected: int) -> None:
         if written == expected:
             return
-        self._state.hold_lease(self._arguments.resolved.id, self._arguments.run)
+        self._hold_lease()
         if written >= 0:
             raise LeaseLost(f"The warehouse confirmed {written} of {expected} rows; the run stops here.")
 

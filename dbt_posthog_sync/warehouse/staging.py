@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dbt_posthog_sync.errors import LeaseLost
 from dbt_posthog_sync.plan import StagedRows
 from dbt_posthog_sync.sync import OnChange
 from dbt_posthog_sync.warehouse import Warehouse
@@ -90,6 +91,8 @@ class Staging:
         """The second look at the model is needed only where the numbers differ; events that left it stay sent."""
         if arguments.is_first or arguments.window_start is not None or arguments.resolved.sends_events:
             return False
+        if arguments.only_rejects:
+            return False
         return diff.matched != live_keys
 
     def _removed(self, arguments: SyncArguments) -> int:
@@ -104,12 +107,16 @@ class Staging:
             return
         if tables.previous is not None:
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
-        self._warehouse.run(
+        written = self._warehouse.run(
             "update_sync",
             schema=arguments.schema,
             sync_id=arguments.resolved.id,
+            run_id=arguments.run.run_id,
+            epoch=arguments.run.epoch,
             values={"changes_table": tables.changes},
         )
+        if written == 0:
+            raise LeaseLost("Another run took over this sync while this one compared; this one stops.")
 
     def _summarised(self, arguments: SyncArguments) -> _Diff:
         rows = self._warehouse.rows("summarise_diff", sync=arguments.for_macro())
@@ -122,7 +129,9 @@ class Staging:
         self._warehouse.run("reject_duplicates", sync=macro_sync)
         if arguments.resolved.sync.on_change is OnChange.RESEND and not arguments.is_first:
             self._warehouse.run("reject_moved_identities", sync=macro_sync)
-        if knows_rejects:
+        if arguments.resolved.keeps_moment and not arguments.is_first:
+            self._warehouse.run("reject_stale", sync=macro_sync)
+        if knows_rejects and not arguments.only_rejects:
             self._warehouse.run("reject_refused_before", sync=macro_sync)
 
     def _counted(self, arguments: SyncArguments, diff: _Diff) -> StagedRows:
@@ -160,7 +169,7 @@ class Staging:
 
     def _next_window_start(self, arguments: SyncArguments) -> str | None:
         """Where the next run's window starts when this run completes."""
-        if arguments.resolved.cursor is None:
+        if arguments.resolved.cursor is None or arguments.only_rejects:
             return None
         found = self._warehouse.rows("read_window_start", sync=arguments.for_macro())[0][0]
         return None if found is None else str(found)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dbt_posthog_sync import __version__
-from dbt_posthog_sync.errors import LeaseLost, StateError, UnsafePlan, WarehouseUnavailable
+from dbt_posthog_sync.errors import LeaseLost, StateError, WarehouseUnavailable
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
+from dbt_posthog_sync.warehouse.lease import Lease
 
-SCHEMA_VERSION = 1
-LEASE_SECONDS = 90
-HEARTBEAT_SECONDS = 20.0
+SCHEMA_VERSION = 2
 _TABLES = (
     "create_schema_version_table",
     "create_syncs_table",
     "create_leases_table",
     "create_rejected_rows_table",
     "create_sync_runs_table",
+    "create_moved_rows_table",
 )
 
 
@@ -48,6 +47,7 @@ class StoredSync:
     mapping: str
     name: str
     relation: str
+    uuid_name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class State:
         return self._warehouse.has_relation(self._warehouse.evaluate("target_database"), self._schema, name)
 
     def ensure(self) -> None:
-        """Create what is missing of the state schema.
+        """Create what is missing of the state schema, and bring an older one to this program's version.
 
         Raises:
             StateError: a newer program has written it.
@@ -93,18 +93,29 @@ class State:
             except WarehouseUnavailable:
                 # Two first runs at once: `if not exists` does not keep them from creating the same thing.
                 self._create()
-        self.check_version()
+        self.bring_up_to_date()
 
-    def check_version(self) -> None:
-        """Stop when the state was written by a newer program than this one."""
+    def bring_up_to_date(self) -> None:
+        """Upgrade an existing state schema that an older program wrote, step by step, each step in one transaction.
+
+        Raises:
+            StateError: a newer program has written it.
+        """
         found = self._version()
-        if found is not None and found > SCHEMA_VERSION:
+        if found is None:  # a run was killed while it created the schema; the next run goes on
+            return
+        if found > SCHEMA_VERSION:
             raise StateError(
                 Problem(
                     f"the state schema `{self._schema}` has version {found}, this program knows {SCHEMA_VERSION}.",
                     "Upgrade dbt-posthog-sync, or set another state_schema in posthog_sync.yml.",
                 )
             )
+        for version in range(found + 1, SCHEMA_VERSION + 1):
+            with self._warehouse.transaction():
+                for number in range(int(self._warehouse.evaluate("upgrade_length", version=version))):
+                    self._warehouse.run("upgrade_statement", schema=self._schema, version=version, number=number)
+                self._record_version(version)
 
     def _version(self) -> int | None:
         """Version of the state schema; None where a run was killed while it created the schema."""
@@ -116,13 +127,25 @@ class State:
         for macro in _TABLES:
             self._warehouse.run(macro, schema=self._schema)
         # Last, because a schema with a version is complete.
-        self._warehouse.run("record_schema_version", schema=self._schema, program=__version__)
+        self._record_version(SCHEMA_VERSION)
         self._is_known_to_exist = True
+
+    def _record_version(self, version: int) -> None:
+        self._warehouse.run("record_schema_version", schema=self._schema, version=version, program=__version__)
+
+    def lease(self, sync_id: str) -> Lease:
+        """The lease of a sync."""
+        return Lease(self._warehouse, self._schema, sync_id)
 
     def read(self, sync_id: str) -> StoredSync | None:
         """What is remembered of a sync, or None before its first run."""
         rows = self._warehouse.rows("read_sync", schema=self._schema, sync_id=sync_id)
         return StoredSync(*rows[0]) if rows else None
+
+    def id_of(self, project: str, name: str) -> str | None:
+        """Id of the sync that has this name in the state; None when there is none."""
+        rows = self._warehouse.rows("read_sync_id", schema=self._schema, project=project, name=name)
+        return str(rows[0][0]) if rows else None
 
     def functions(self, arguments: SyncArguments) -> Functions:
         """What would be stored for a sync today."""
@@ -149,54 +172,22 @@ class State:
             self._warehouse.run("create_base_table", sync=macro_sync)
             self._warehouse.run("create_log_table", sync=macro_sync)
 
-    def update(self, sync_id: str, values: Mapping[str, Any]) -> None:
-        """Change columns of a sync's row."""
-        self._warehouse.run("update_sync", schema=self._schema, sync_id=sync_id, values=dict(values))
-
-    def take_lease(self, sync_id: str, run_id: str, owner: str, *, steal: bool = False) -> RunIdentity:
-        """Become the one run of a sync.
+    def update(self, sync_id: str, run: RunIdentity, values: Mapping[str, Any]) -> None:
+        """Change columns of a sync's row.
 
         Raises:
-            UnsafePlan: another run holds the lease; the message says who.
-        """
-        with contextlib.suppress(
-            WarehouseUnavailable
-        ):  # another first run was faster; what is really wrong fails below
-            self._warehouse.run("insert_lease", schema=self._schema, sync_id=sync_id)
-        self._warehouse.run(
-            "take_lease",
-            schema=self._schema,
-            sync_id=sync_id,
-            run_id=run_id,
-            owner=owner,
-            seconds=LEASE_SECONDS,
-            steal=steal,
-        )
-        epoch, holder_run, holder, _, taken_at, heartbeat_at = self._warehouse.rows(
-            "read_lease", schema=self._schema, sync_id=sync_id
-        )[0]
-        if holder_run != run_id:
-            raise UnsafePlan(
-                f"Another run of this sync is under way: {holder}, since {taken_at}, last heard of {heartbeat_at}. "
-                f"Wait for it to end; a dead one is forgotten after {LEASE_SECONDS} seconds."
-            )
-        return RunIdentity(run_id, int(epoch))
-
-    def hold_lease(self, sync_id: str, run: RunIdentity) -> None:
-        """Say that this run is alive. Inside a transaction it also keeps others from taking over until the commit.
-
-        Raises:
-            LeaseLost: another run took over.
+            LeaseLost: another run took over; nothing was written.
         """
         written = self._warehouse.run(
-            "beat_lease", schema=self._schema, sync_id=sync_id, run_id=run.run_id, epoch=run.epoch
+            "update_sync",
+            schema=self._schema,
+            sync_id=sync_id,
+            run_id=run.run_id,
+            epoch=run.epoch,
+            values=dict(values),
         )
         if written == 0:
-            raise LeaseLost("Another run took over this sync; this one stops and confirms nothing more.")
-
-    def release_lease(self, sync_id: str, run: RunIdentity) -> None:
-        """Let the next run begin at once."""
-        self._warehouse.run("release_lease", schema=self._schema, sync_id=sync_id, run_id=run.run_id, epoch=run.epoch)
+            raise LeaseLost("Another run took over this sync; this one stops and writes nothing more.")
 
     def begin_run(self, run: SyncRun) -> None:
         """Record that a sync run has begun."""
@@ -223,6 +214,7 @@ class State:
             "requests": run.requests,
             "bytes": run.bytes_sent,
             "seconds": round(run.seconds, 3),
+            "phases": json.dumps({name: round(seconds, 3) for name, seconds in run.phases}),
         }
         self._warehouse.run("end_sync_run", schema=self._schema, run=values)
 

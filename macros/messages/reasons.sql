@@ -15,6 +15,8 @@
     'no_group_key': 'the group key is missing',
     'long_group_key': 'the group key is longer than 400 characters',
     'large': 'the message is larger than 900 KiB',
+    'stale': 'the timestamp is older than that of what was delivered, and PostHog would overwrite the newer with it',
+    'volatile': 'the row was another at delivery than at staging, in two runs running: a view with now()? Build a table',
     'identity': 'the event name, distinct_id or day differ from what was delivered, and PostHog would keep both',
   }) -}}
 {% endmacro %}

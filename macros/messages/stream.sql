@@ -14,7 +14,7 @@
     and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g
       where g.sync_key = c.sync_key and g.epoch = {{ sync.epoch }})
     and not exists (select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
-      where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.first_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
+      where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
         and r.sync_key = {{ dbt_posthog_sync.as_text('c.sync_key') }})
   {%- endif %}
   {%- if sync.oldest_first %}

@@ -1,0 +1,56 @@
+"""Adoption: a sync that got another name goes on with the state it had under the old one."""
+
+from __future__ import annotations
+
+from dbt_posthog_sync.errors import UnsafePlan
+from dbt_posthog_sync.resolved_sync import ResolvedSync
+from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse.lease import Holder
+from dbt_posthog_sync.warehouse.state import State
+
+_TABLES = ("syncs", "rejected_rows", "sync_runs", "moved_rows")
+
+
+class Adoption:
+    """Moves the state of a former name. The uuids of the sync's messages keep that name, so that PostHog knows them."""
+
+    def __init__(self, warehouse: Warehouse, state: State, holder: Holder) -> None:
+        self._warehouse = warehouse
+        self._state = state
+        self._holder = holder
+
+    def adopt(self, old_name: str, resolved: ResolvedSync, known_names: frozenset[str], *, steal: bool) -> None:
+        """Give the state of `old_name` to the sync. Nothing happens when it was adopted before.
+
+        Raises:
+            UnsafePlan: the old name is still in use, unknown, or the sync has state of its own.
+        """
+        name = resolved.sync.name
+        old_id = self._state.id_of(resolved.sync.project, old_name)
+        stored = self._state.read(resolved.id)
+        if stored is not None and old_id is None:
+            return  # adopted in an earlier run, and the flag is still in the command
+        if stored is not None:
+            raise UnsafePlan(
+                f"{name}: it has state of its own already, so it cannot adopt that of `{old_name}`. Drop --adopt; what "
+                f"`{old_name}` delivered stays in PostHog."
+            )
+        if old_name in known_names:
+            raise UnsafePlan(f"{name}: `{old_name}` is still the name of a sync, so nobody else can adopt its state.")
+        if old_id is None:
+            raise UnsafePlan(f"{name}: no sync of the name `{old_name}` has been run here. Check the spelling.")
+        lease = self._state.lease(old_id)
+        run = lease.take(self._holder, steal=steal)
+        with self._warehouse.transaction():
+            lease.hold(run)
+            for sync_id in (resolved.id, old_id):
+                self._warehouse.run("forget_lease", schema=self._state.schema, sync_id=sync_id)
+            for table in _TABLES:
+                self._warehouse.run(
+                    "adopt_sync",
+                    schema=self._state.schema,
+                    table=table,
+                    old_id=old_id,
+                    sync_id=resolved.id,
+                    name=name,
+                )

@@ -1,0 +1,113 @@
+"""The lease of a sync: one run at a time, and an epoch that every write of that run must still hold."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from dbt_posthog_sync.errors import LeaseLost, UnsafePlan, WarehouseUnavailable
+from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse.arguments import RunIdentity
+
+LEASE_SECONDS = 90
+HEARTBEAT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who takes a lease.
+
+    Attributes:
+        run_id: id of the sync run.
+        owner: user and process.
+        host: name of the machine.
+    """
+
+    run_id: str
+    owner: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """A row of the table `leases`; fields as in the macro `read_lease`. Ages are seconds by the warehouse's clock."""
+
+    epoch: int
+    run_id: str | None
+    owner: str | None
+    host: str | None
+    is_alive: bool | None
+    age: int | None
+    silence: int | None
+
+    @property
+    def refusal(self) -> UnsafePlan:
+        """What a second run is told."""
+        return UnsafePlan(
+            f"Another run of this sync is under way: {self.owner} on {self.host}, for {_lasting(self.age)}, last heard "
+            f"of {_lasting(self.silence)} ago. Wait for it to end; a dead one is forgotten after {LEASE_SECONDS} "
+            "seconds without a sign of life. If you know that it is dead, take over with --steal."
+        )
+
+
+class Lease:
+    """Takes, keeps and releases the lease of one sync."""
+
+    def __init__(self, warehouse: Warehouse, schema: str, sync_id: str) -> None:
+        self._warehouse = warehouse
+        self._names = {"schema": schema, "sync_id": sync_id}
+
+    def take(self, holder: Holder, *, steal: bool = False) -> RunIdentity:
+        """Become the one run of the sync.
+
+        Raises:
+            UnsafePlan: another run holds the lease; the message says who.
+        """
+        found = self._read()
+        if found is None:
+            with contextlib.suppress(WarehouseUnavailable):
+                # Another first run may be faster; what is really wrong fails below.
+                self._warehouse.run("insert_lease", **self._names)
+        elif found.is_alive and not steal:
+            # Asked before the update, which would wait for a transaction of the holder, such as a long fold.
+            raise found.refusal
+        self._warehouse.run(
+            "take_lease",
+            **self._names,
+            run_id=holder.run_id,
+            owner=holder.owner,
+            host=holder.host,
+            seconds=LEASE_SECONDS,
+            steal=steal,
+        )
+        taken = self._read()
+        if taken is None:
+            raise WarehouseUnavailable("The lease of this sync vanished while it was taken. Run again.")
+        if taken.run_id != holder.run_id:
+            raise taken.refusal
+        return RunIdentity(holder.run_id, taken.epoch)
+
+    def hold(self, run: RunIdentity) -> None:
+        """Say that this run is alive. Inside a transaction it also keeps others from taking over until the commit.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
+        if self._warehouse.run("beat_lease", **self._names, run_id=run.run_id, epoch=run.epoch) == 0:
+            raise LeaseLost("Another run took over this sync; this one stops and confirms nothing more.")
+
+    def release(self, run: RunIdentity) -> None:
+        """Let the next run begin at once."""
+        self._warehouse.run("release_lease", **self._names, run_id=run.run_id, epoch=run.epoch)
+
+    def _read(self) -> _Lease | None:
+        rows = self._warehouse.rows("read_lease", **self._names, seconds=LEASE_SECONDS)
+        return _Lease(*rows[0]) if rows else None
+
+
+def _lasting(seconds: int | None) -> str:
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
