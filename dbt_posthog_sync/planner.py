@@ -149,7 +149,7 @@ class Planner:
             is_first=is_first,
             forgets=settings.full_refresh,
             only_rejects=settings.only_rejects,
-            window_start=self._window_start(arguments.resolved, stored) if not is_first else None,
+            window_start=None if is_first or settings.only_rejects else self._window_start(arguments.resolved, stored),
             has_rejects=stored is not None and bool(self.state.rejected(arguments.resolved.id)),
         )
         live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0

@@ -208,7 +208,11 @@ class Runner:
         if plan.staged.rejected_rows:
             for macro in ("see_rejected_again", "insert_rejected"):
                 self._warehouse.run(macro, sync=snapshot.arguments.for_macro())
-        state.update(prepared.arguments.resolved.id, prepared.arguments.run, {"is_settled": False})
+        values: dict[str, Any] = {"is_settled": False}
+        if prepared.arguments.window_start is None and not plan.only_rejects:
+            # A run that looks at every row finds some below the window; if it is cut off, the next must look there too.
+            values["window_start"] = None
+        state.update(prepared.arguments.resolved.id, prepared.arguments.run, values)
         return snapshot
 
     def _deliver(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
@@ -243,7 +247,10 @@ class Runner:
             if not keeps_staged:
                 values["changes_table"] = None
             if not plan.only_rejects:
-                values |= self._values_of_model(prepared, tally.streamed)
+                values |= self._values_of_model(prepared)
+            if not plan.only_rejects and not keeps_staged and tally.streamed == plan.estimated_events:
+                # Only then is every row below it settled.
+                values["window_start"] = window_text(arguments.resolved, prepared.next_window_start)
             state.update(sync_id, arguments.run, values)
         stored = state.read(sync_id)
         if stored is not None:
@@ -264,11 +271,11 @@ class Runner:
             "is_settled": execution.tally.delivered + execution.known == plan.staged.pending,
         }
 
-    def _values_of_model(self, prepared: Prepared, streamed: int) -> dict[str, Any]:
+    def _values_of_model(self, prepared: Prepared) -> dict[str, Any]:
         """What the state keeps of the model and its annotation, which a run over all of it has seen."""
         plan, arguments = prepared.plan, prepared.arguments
         resolved, functions = arguments.resolved, self._planner.state.functions(arguments)
-        values: dict[str, Any] = {
+        return {
             "fingerprint": resolved.fingerprint,
             "mapping": arguments.for_macro()["mapping"],
             "model": resolved.sync.model.unique_id,
@@ -278,9 +285,6 @@ class Runner:
             "hash_canary": functions.hash_canary,
             "model_rows": plan.staged.rows + plan.outside,
         }
-        if streamed == plan.estimated_events:
-            values["window_start"] = window_text(resolved, prepared.next_window_start)
-        return values
 
     def _record(self, ended: SyncRun, identity: RunIdentity) -> None:
         state = self._planner.state

@@ -129,6 +129,27 @@ def test_rows_left_by_a_rebaseline_keep_the_moment_of_their_first_staging(lab: L
     assert len({uuid for uuid, *_ in received}) == len(set(received))
 
 
+def test_rows_left_by_a_rebaseline_hold_the_window_of_a_cursor_back(lab: Lab) -> None:
+    windowed = {**EVENTS, "cursor": "seen_at"}
+
+    def build(first: str) -> None:
+        rows = ((1, first, "2026-01-02"), (2, "b", "2026-01-05"), (3, "c", "2026-01-09"))
+        lab.build(
+            " union all ".join(
+                f"select {number} as id, 'p' as person, timestamp '{day} 03:04:05' as seen_at, '{note}' as note"
+                for number, note, day in rows
+            )
+        )
+
+    build("a")
+    lab.run(windowed)
+    build("changed")
+    renamed = {**windowed, "properties": {"remark": "note"}}
+    assert lab.run(renamed, rebaseline=True, full_scan=True).counts.pending == 1
+    assert lab.run(renamed).counts.delivered == 1
+    assert {event.properties.get("remark") for event in lab.posthog.project.events} >= {"changed"}
+
+
 def test_an_adopted_sync_goes_on_and_keeps_its_uuids(lab: Lab) -> None:
     lab.build(events("a"))
     lab.run({**EVENTS, "name": "old_name"})

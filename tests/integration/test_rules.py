@@ -11,6 +11,7 @@ from lab import Lab
 from dbt_posthog_sync.courier import CourierSettings
 from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.sync_run import RunStatus
+from dbt_posthog_sync.testing import Script, Status
 
 EVENTS: dict[str, Any] = {
     "object": "event",
@@ -103,6 +104,17 @@ def test_the_cursor_looks_only_behind_its_window(lab: Lab) -> None:
     assert (run.counts.delivered, run.counts.outside) == (1, 2)
     full = lab.run(cursor, full_scan=True)
     assert (full.counts.delivered, full.counts.outside) == (1, 0)
+
+
+def test_a_full_scan_that_was_cut_off_is_continued_below_the_window(lab: Lab) -> None:
+    cursor = {**EVENTS, "cursor": "seen_at"}
+    lab.build(events((2, "2026-01-10 00:00:00", "a")))
+    lab.run(cursor)
+    lab.build(events((2, "2026-01-10 00:00:00", "a"), (1, "2026-01-01 00:00:00", "late")))
+    lab.posthog.inject(Script(then=Status(500)))
+    assert lab.run(cursor, full_scan=True).counts.pending == 1
+    lab.posthog.inject(None)
+    assert lab.run(cursor).counts.delivered == 1
 
 
 def test_the_cursor_takes_rejected_rows_and_nulls_wherever_they_are(lab: Lab) -> None:
