@@ -60,7 +60,14 @@ class Suspected:
     refusals: tuple[Refusal, ...]
 
 
-Report: TypeAlias = Delivered | Refused | Suspected
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """These messages were sent and the destination's word about them never came: it may have them or not."""
+
+    positions: tuple[int, ...]
+
+
+Report: TypeAlias = Delivered | Refused | Suspected | Doubted
 
 
 def new_identity() -> RequestIdentity:
@@ -170,6 +177,9 @@ class Carrier:
                 continue
             middle = len(messages) // 2
             pieces += [replace(piece, messages=messages[middle:]), replace(piece, messages=messages[:middle])]
+        for piece in pieces if pieces != [batch] else ():
+            # They were sent as part of a larger request, of which PostHog may have kept a part (413 on v0).
+            self._doubt(piece.messages)
 
     def _attempt(self, batch: Batch) -> tuple[Batch, TooLarge | Poisoned] | None:
         """Repeat the batch until each message has an outcome; give back what was rejected as a whole."""
@@ -178,6 +188,7 @@ class Carrier:
         started, accepted_before = self._clock(), self._accepted
         for attempt in count(1):
             if self._halted.is_set():
+                self._doubt(batch.messages if attempt > 1 else ())
                 break
             outcome = self._destination.send(batch, identity, attempt)
             if isinstance(outcome, (TooLarge, Poisoned)):
@@ -216,6 +227,10 @@ class Carrier:
         decided = {*answer.accepted, *(refusal.position for refusal in answer.refused)}
         return tuple([message for message in batch.messages if message.position not in decided])
 
+    def _doubt(self, messages: tuple[Row, ...]) -> None:
+        if messages:
+            self._report(Doubted(tuple([message.position for message in messages])))
+
     def _suspect(self, refusals: tuple[Refusal, ...]) -> None:
         """Report messages that failed without being named.
 
@@ -243,12 +258,14 @@ class Carrier:
             DestinationUnavailable: the destination did not work while this batch was tried.
         """
         if isinstance(outcome, TryAgain):
+            self._doubt(batch.messages)
             raise DestinationUnavailable(_unavailable(outcome.reason, attempts))
         positions = [message.position for message in batch.messages]
         asked = set(outcome.retry)
         silent = f"the destination gave no answer for it in {attempts} attempts"
         unanswered = tuple(Refusal(p, silent, heals=True) for p in positions if p not in asked)
         if unanswered:
+            self._report(Doubted(tuple(refusal.position for refusal in unanswered)))
             self._suspect(unanswered)
         if not asked:
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from dbt_posthog_sync.delivery import Delivered, Delivery, Outcome, Refused, Row
+from dbt_posthog_sync.delivery import Delivered, Delivery, Doubted, Outcome, Refused, Row
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.errors import SyncError
 from dbt_posthog_sync.plan import StagedRows
@@ -33,6 +33,7 @@ class Tally:
         is_complete: true when every message that came has its outcome.
         refusals: refused rows by reason.
         volatile: of the refused, how many never came as a message because they move in every run.
+        doubted: positions of rows that were sent without an answer; the destination may have them.
     """
 
     delivered: int = 0
@@ -41,6 +42,7 @@ class Tally:
     is_complete: bool = False
     refusals: dict[str, int] = field(default_factory=dict)
     volatile: int = 0
+    doubted: list[int] = field(default_factory=list)
 
     @property
     def refused(self) -> int:
@@ -128,6 +130,8 @@ class Courier:
                 tally.warned += warned
             case Refused(refusals):
                 self._refusals.extend(refusals)
+            case Doubted(positions):
+                tally.doubted.extend(positions)
 
     def _confirm(self, tally: Tally) -> None:
         """Write down what was accepted and refused since the last time."""

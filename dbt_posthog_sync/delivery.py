@@ -27,6 +27,7 @@ from dbt_posthog_sync.batch import BatchCutter, BatchLimits, LaneBatch
 from dbt_posthog_sync.carrier import (
     Carrier,
     Delivered,
+    Doubted,
     Pace,
     Rates,
     Refused,
@@ -38,7 +39,17 @@ from dbt_posthog_sync.destinations import Batch, Destination, Refusal, Row
 from dbt_posthog_sync.errors import SettingsError, SyncError
 from dbt_posthog_sync.http import RetryPolicy
 
-__all__ = ["Delivered", "Delivery", "DeliverySettings", "Outcome", "Refused", "Row", "Surroundings", "Waiting"]
+__all__ = [
+    "Delivered",
+    "Delivery",
+    "DeliverySettings",
+    "Doubted",
+    "Outcome",
+    "Refused",
+    "Row",
+    "Surroundings",
+    "Waiting",
+]
 
 LANE_DEPTH = 2
 """Batches handed to a lane at once: the one in flight, and one that is ready when it returns."""
@@ -78,7 +89,7 @@ class _Signal(Enum):
     STOP = "stop"
 
 
-Outcome: TypeAlias = Delivered | Refused | Waiting
+Outcome: TypeAlias = Delivered | Refused | Doubted | Waiting
 _Event: TypeAlias = "Report | int | Future[None] | _Signal"
 
 
@@ -225,7 +236,7 @@ class Delivery:
                 self._proven = True
                 yield from self._acquit()
                 yield event
-            case Refused():
+            case Refused() | Doubted():
                 yield event
             case Suspected():
                 self._suspects.extend(event.refusals)

@@ -143,12 +143,18 @@ class Planner:
             self._check_identity(arguments, stored)
             self._check_tables(arguments, stored)
         snapshot = Snapshot(self._warehouse, self.state, arguments)
+        if settings.only_rejects and arguments.tables.previous is not None and snapshot.has_left_unrejected():
+            raise UnsafePlan(
+                f"{arguments.resolved.sync.name}: its last run did not end, and retrying now would forget how far it "
+                "came. Let `dbt-posthog-sync run` finish it; it tries every rejected row that changed. Then retry."
+            )
         is_empty = stored is None or (not settings.full_refresh and snapshot.is_empty(stored))
         is_first = (is_empty or settings.full_refresh) and not settings.only_rejects
         arguments = arguments.but(
             is_first=is_first,
             forgets=settings.full_refresh,
             only_rejects=settings.only_rejects,
+            has_doubts=self._has_doubts(arguments, stored),
             window_start=None if is_first or settings.only_rejects else self._window_start(arguments.resolved, stored),
             has_rejects=stored is not None and bool(self.state.rejected(arguments.resolved.id)),
         )
@@ -199,16 +205,18 @@ class Planner:
         previous = stored.changes_table
         if previous is not None and not self.state.has_table(previous):
             previous = None  # it only remembers staging times; somebody has tidied up
-        if previous is not None and self._settings.only_rejects and RETRIED not in previous:
-            raise UnsafePlan(
-                f"{resolved.sync.name}: its last run did not end, and retrying now would forget how far it came. "
-                "Let `dbt-posthog-sync run` finish it; it tries every rejected row that changed. Then retry."
-            )
         return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, previous)
+
+    def _has_doubts(self, arguments: SyncArguments, stored: StoredSync | None) -> bool:
+        if stored is None or self._settings.full_refresh:
+            return False
+        return (stored.has_doubtful and not self._settings.only_rejects) or arguments.tables.previous is not None
 
     def _window_start(self, resolved: ResolvedSync, stored: StoredSync | None) -> str | None:
         if stored is None or stored.window_start is None or resolved.cursor is None or self._settings.full_scan:
             return None
+        if stored.fingerprint != resolved.fingerprint and not resolved.compares_keys_only:
+            return None  # another annotation changes the messages of all rows, wherever they are
         column, start = json.loads(stored.window_start)
         return str(start) if column == resolved.cursor.name else None
 

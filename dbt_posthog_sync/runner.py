@@ -10,7 +10,13 @@ from typing import Any
 from dbt_posthog_sync.courier import Courier, CourierSettings
 from dbt_posthog_sync.delivery import Delivery, DeliverySettings
 from dbt_posthog_sync.destinations.posthog import PostHog
-from dbt_posthog_sync.errors import DestinationUnavailable, SyncError, UnsafePlan, WarehouseUnavailable
+from dbt_posthog_sync.errors import (
+    DestinationRefused,
+    DestinationUnavailable,
+    SyncError,
+    UnsafePlan,
+    WarehouseUnavailable,
+)
 from dbt_posthog_sync.execution import Execution
 from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.planner import Planner, Prepared, window_text
@@ -175,7 +181,13 @@ class Runner:
         with execution.phase("begin"):
             snapshot = self._begin(prepared)
         with execution.phase("deliver"):
-            self._deliver(prepared, snapshot, execution)
+            try:
+                self._deliver(prepared, snapshot, execution)
+            except (DestinationUnavailable, DestinationRefused):
+                self._keep_doubted(prepared, snapshot, execution)
+                raise
+            if not execution.tally.is_complete:
+                self._keep_doubted(prepared, snapshot, execution)
         if execution.tally.is_complete:
             with execution.phase("record"):
                 self._settle(prepared, snapshot, execution)
@@ -188,10 +200,9 @@ class Runner:
             prepared.plan.guard(self._settings.limits)
         except UnsafePlan:
             tables, arguments = prepared.arguments.tables, prepared.arguments
-            if tables.previous is None and prepared.plan.staged.has_table:
+            if tables.previous is None and not arguments.has_doubts and prepared.plan.staged.has_table:
                 with self._warehouse.transaction():
-                    self._drop_staged(prepared)
-                    self._planner.state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
+                    Snapshot(self._warehouse, self._planner.state, arguments).keep_doubted(())
             raise
 
     def _begin(self, prepared: Prepared) -> Snapshot:
@@ -230,25 +241,31 @@ class Runner:
         total = plan.estimated_events
         courier.deliver(plan.staged, execution.tally, lambda settled: self._progress(plan.sync_name, settled, total))
 
+    def _keep_doubted(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
+        """An end that was not a kill: what was never sent is not in doubt and need not be remembered."""
+        if prepared.plan.staged.has_table:
+            with self._warehouse.transaction():
+                snapshot.keep_doubted(execution.tally.doubted)
+
     def _settle(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
         """After a complete delivery: drop the staged rows and write down what the next run compares with."""
         state, plan, arguments = self._planner.state, prepared.plan, snapshot.arguments
         tally, sync_id = execution.tally, arguments.resolved.id
-        keeps_staged = plan.takes_as_known and execution.known < plan.staged.pending
+        left_by_baseline = plan.takes_as_known and execution.known < plan.staged.pending
         with self._warehouse.transaction():
             state.lease(sync_id).hold(arguments.run)
             if not plan.takes_as_known:
                 reason, tally.volatile = snapshot.settle_moved(has_moved=tally.streamed < plan.estimated_events)
                 tally.refuse(reason, tally.volatile)
-            if not keeps_staged:
-                self._drop_staged(prepared)
+            if left_by_baseline:
+                snapshot.keep_unconfirmed()
+            else:
+                self._drop_staged(prepared, snapshot, tally.doubted)
             self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
             values = self._values_of_rows(prepared, execution)
-            if not keeps_staged:
-                values["changes_table"] = None
             if not plan.only_rejects:
                 values |= self._values_of_model(prepared)
-            if not plan.only_rejects and not keeps_staged and tally.streamed == plan.estimated_events:
+            if not plan.only_rejects and not left_by_baseline and tally.streamed == plan.estimated_events:
                 # Only then is every row below it settled.
                 values["window_start"] = window_text(arguments.resolved, prepared.next_window_start)
             state.update(sync_id, arguments.run, values)
@@ -256,12 +273,11 @@ class Runner:
         if stored is not None:
             snapshot.fold_if_due(stored)
 
-    def _drop_staged(self, prepared: Prepared) -> None:
-        arguments = prepared.arguments
+    def _drop_staged(self, prepared: Prepared, snapshot: Snapshot, doubted: list[int]) -> None:
         if prepared.plan.staged.has_table:
-            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
-        elif arguments.tables.previous is not None:
-            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
+            snapshot.keep_doubted(doubted)
+        elif prepared.arguments.tables.previous is not None:
+            snapshot.drop_previous()
 
     def _values_of_rows(self, prepared: Prepared, execution: Execution) -> dict[str, Any]:
         """What the state keeps of the rows of this run."""

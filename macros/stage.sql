@@ -43,7 +43,8 @@
 {% endmacro %}
 
 {# Rows of the model that this run looks at, as conditions of branches that exclude each other: each can use an index.
-   All rows; or those in the cursor's window, those without a cursor value, and older ones that were rejected. #}
+   All rows; or those in the cursor's window, those without a cursor value, and older ones that were rejected or are in
+   doubt. #}
 {% macro window_conditions(sync) %}
   {%- if sync.only_rejects -%}
     {{- return([dbt_posthog_sync.key_is_rejected(sync), dbt_posthog_sync.key_expression(sync) ~ ' is null']) -}}
@@ -51,8 +52,11 @@
   {%- if not sync.window_start -%}{{- return(['1 = 1']) -}}{%- endif -%}
   {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
   {%- set start = dbt_posthog_sync.cursor_literal(sync) -%}
-  {%- set rejected = cursor ~ ' < ' ~ start ~ ' and ' ~ dbt_posthog_sync.key_is_rejected(sync) -%}
-  {{- return([cursor ~ ' >= ' ~ start, cursor ~ ' is null'] + ([rejected] if sync.has_rejects else [])) -}}
+  {%- set wanted = [] -%}
+  {%- if sync.has_rejects -%}{%- do wanted.append(dbt_posthog_sync.key_is_rejected(sync)) -%}{%- endif -%}
+  {%- if sync.has_doubts -%}{%- do wanted.append(dbt_posthog_sync.key_expression(sync) ~ ' in (select sync_key from ' ~ dbt_posthog_sync.doubts(sync) ~ ' d)') -%}{%- endif -%}
+  {%- set older = cursor ~ ' < ' ~ start ~ ' and (' ~ (wanted | join(' or ')) ~ ')' -%}
+  {{- return([cursor ~ ' >= ' ~ start, cursor ~ ' is null'] + ([older] if wanted else [])) -}}
 {% endmacro %}
 {# True for a model row whose key has an open reject. #}
 {% macro key_is_rejected(sync) %}
@@ -109,10 +113,16 @@
           {%- if not sync.compares_keys_only %}
           when case when g.sync_key is not null then g.row_hash else b.row_hash end <> m.row_hash then {{ kind('changed') }}
           {%- endif %}
+          {%- if sync.has_doubts %}
+          when d.sync_key is not null then {{ kind('changed') }}
+          {%- endif %}
           else {{ kind('unchanged') }} end as kind
       from ({{ dbt_posthog_sync.pinned(sync, dbt_posthog_sync.key_expression(sync), hash) }}) m
       left join {{ dbt_posthog_sync.sync_table(sync, 'base') }} b on b.sync_key = m.sync_key
       left join {{ dbt_posthog_sync.latest_log(sync) }} g on g.sync_key = m.sync_key
+      {%- if sync.has_doubts %}
+      left join {{ dbt_posthog_sync.doubts(sync) }} d on d.sync_key = m.sync_key
+      {%- endif %}
     ) compared
   ) counted
   group by kind, sync_key
@@ -141,6 +151,8 @@
       {% if sync.copies_staging_time -%}
       coalesce(previous.staged_at, {{ dbt_posthog_sync.staging_time() }})
       {%- else -%}{{ dbt_posthog_sync.staging_time() }}{%- endif %} as staged_at,
+      {% if sync.has_doubts %}d.sync_key is not null{% else %}false{% endif %} as in_doubt,
+      {% if sync.has_doubts %}d.identity_hash{% else %}cast(null as {{ dbt_posthog_sync.type_hash() }}){% endif %} as doubt_identity,
       picked.reason
     from (
       {{ dbt_posthog_sync.picked_rows(sync) }}
@@ -149,6 +161,9 @@
     left join (select sync_key, row_hash, min(staged_at) as staged_at
                from {{ dbt_posthog_sync.sync_table(sync, 'previous') }} group by sync_key, row_hash) previous
       on previous.sync_key = picked.sync_key and previous.row_hash = picked.row_hash
+    {%- endif %}
+    {%- if sync.has_doubts %}
+    left join {{ dbt_posthog_sync.doubts(sync) }} d on d.sync_key = picked.sync_key
     {%- endif %}
   ) c
 {% endmacro %}
@@ -197,6 +212,12 @@
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().identity) }}
   where c.reason is null and exists (select 1 from {{ dbt_posthog_sync.snapshot(sync) }} s
     where s.sync_key = c.sync_key and s.identity_hash <> c.identity_hash)
+{% endmacro %}
+
+{# An event that an interrupted run may have sent under another name, person or day. #}
+{% macro reject_doubtful_identities(sync) %}
+  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().doubtful) }}
+  where reason is null and in_doubt and doubt_identity <> identity_hash
 {% endmacro %}
 
 {# A person's or group's row that is older than what PostHog has of it; PostHog applies properties in order of arrival

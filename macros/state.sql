@@ -30,9 +30,18 @@
       'alter table ' ~ dbt_posthog_sync.state_table(schema, 'leases') ~ ' add column if not exists host ' ~ text,
       'alter table ' ~ dbt_posthog_sync.state_table(schema, 'sync_runs') ~ ' add column if not exists phases ' ~ text,
       dbt_posthog_sync.create_moved_rows_table(schema),
+      dbt_posthog_sync.create_doubtful_rows_table(schema),
     ],
   } -%}
   {{- return(statements[version]) -}}
+{% endmacro %}
+{# Staged rows of runs that did not end get the columns that came with a version. #}
+{% macro read_staged_tables(schema) %}
+  select changes_table from {{ dbt_posthog_sync.state_table(schema, 'syncs') }} where changes_table is not null
+{% endmacro %}
+{% macro upgrade_staged_table(schema, name, number) %}
+  alter table {{ dbt_posthog_sync.state_table(schema, name) }} add column if not exists
+    {{ ['in_doubt boolean', 'doubt_identity ' ~ dbt_posthog_sync.type_hash()][number] }}
 {% endmacro %}
 {% macro upgrade_statement(schema, version, number) %}{{ return(dbt_posthog_sync.upgrade_statements(schema, version)[number]) }}{% endmacro %}
 {% macro upgrade_length(version) %}{{ return(dbt_posthog_sync.upgrade_statements('none', version) | length) }}{% endmacro %}
@@ -84,10 +93,17 @@
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'moved_rows') }} (sync_id {{ text }}, sync_key {{ text }})
 {% endmacro %}
 
+{# Keys of which a run that lost its lease may have sent older contents after its successor had sent newer ones. #}
+{% macro create_doubtful_rows_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'doubtful_rows') }} (sync_id {{ text }}, sync_key {{ text }})
+{% endmacro %}
+
 {% macro read_sync(schema, sync_id) %}
   select destination, key_type, fingerprint, hash_name, hash_canary, base_table, log_table, changes_table,
     base_rows, live_keys, model_rows, is_settled, {{ dbt_posthog_sync.as_text('baseline_at') }}, window_start,
-    mapping, name, relation, coalesce(uuid_name, name)
+    mapping, name, relation, coalesce(uuid_name, name),
+    exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'doubtful_rows') }} where sync_id = {{ dbt_posthog_sync.literal(sync_id) }})
   from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
   where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
 {% endmacro %}
@@ -190,7 +206,7 @@
 {% macro default__clock() %}{{ return('current_timestamp') }}{% endmacro %}
 
 {% macro read_lease(schema, sync_id, seconds) %}
-  select epoch, run_id, owner, host, is_held and not ({{ dbt_posthog_sync.lease_is_dead(seconds) }}),
+  select epoch, run_id, owner, host, is_held, is_held and not ({{ dbt_posthog_sync.lease_is_dead(seconds) }}),
     {{ dbt_posthog_sync.seconds_since('taken_at') }}, {{ dbt_posthog_sync.seconds_since('heartbeat_at') }}
   from {{ dbt_posthog_sync.state_table(schema, 'leases') }} where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
 {% endmacro %}

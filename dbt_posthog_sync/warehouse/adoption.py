@@ -8,7 +8,7 @@ from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.lease import Holder
 from dbt_posthog_sync.warehouse.state import State
 
-_TABLES = ("syncs", "rejected_rows", "sync_runs", "moved_rows")
+_TABLES = ("syncs", "rejected_rows", "sync_runs", "moved_rows", "doubtful_rows")
 
 
 class Adoption:

@@ -65,6 +65,11 @@ class SyncTables:
         return self.previous is not None and RETRIED in self.previous
 
     @property
+    def previous_epoch(self) -> int | None:
+        """Epoch of the run that left the staged rows of before."""
+        return int(self.previous.rsplit("_", 1)[1]) if self.previous is not None else None
+
+    @property
     def generation_number(self) -> int:
         """How often the snapshot was rewritten."""
         return int(self.base.rsplit("_", 1)[1])
@@ -89,10 +94,12 @@ class RunIdentity:
     Attributes:
         run_id: id of the sync run.
         epoch: epoch of the lease, 0 where no lease is held.
+        took_over: true when the holder before did not release the lease: it may still be alive and sending.
     """
 
     run_id: str
     epoch: int = 0
+    took_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class SyncArguments:
         has_rejects: true when rejected rows are open, which are looked at again wherever their cursor stands.
         window_start: lower end of the cursor's window, as text; None looks at every row.
         forgets: true when nothing of earlier runs counts (`--full-refresh`), their staged rows included.
+        has_doubts: true when PostHog may have other contents of some rows than the snapshot says.
         only_rejects: true when only rows that were rejected are looked at (`retry`).
         uuid_name: the sync's name as it stands in uuids, which outlives a rename; None for today's name.
         former: the mapping of the last complete run, where `--rebaseline` meets a changed annotation.
@@ -136,6 +144,7 @@ class SyncArguments:
     has_rejects: bool = False
     window_start: str | None = None
     forgets: bool = False
+    has_doubts: bool = False
     only_rejects: bool = False
     uuid_name: str | None = None
     former: FormerMapping | None = None
@@ -169,6 +178,8 @@ class SyncArguments:
             "has_rejects": self.has_rejects,
             "window_start": self.window_start,
             "oldest_first": self.oldest_first,
+            "has_doubts": self.has_doubts,
+            "previous_epoch": self.tables.previous_epoch,
             "only_rejects": self.only_rejects,
             "continues_retry": self.tables.continues_retry,
             "former": self._former(),

@@ -36,6 +36,7 @@ class _Lease:
     run_id: str | None
     owner: str | None
     host: str | None
+    is_held: bool
     is_alive: bool | None
     age: int | None
     silence: int | None
@@ -85,7 +86,7 @@ class Lease:
             raise WarehouseUnavailable("The lease of this sync vanished while it was taken. Run again.")
         if taken.run_id != holder.run_id:
             raise taken.refusal
-        return RunIdentity(holder.run_id, taken.epoch)
+        return RunIdentity(holder.run_id, taken.epoch, took_over=found is not None and found.is_held)
 
     def hold(self, run: RunIdentity) -> None:
         """Say that this run is alive. Inside a transaction it also keeps others from taking over until the commit.

@@ -88,6 +88,35 @@ class Snapshot:
                 self._warehouse.run("see_refused_again", **words)
                 self._warehouse.run("insert_refused", **words, heals=heals)
 
+    def keep_doubted(self, positions: Sequence[int]) -> None:
+        """Drop the staged rows, but for those that PostHog may have unknown to us; the next run goes on from these.
+
+        Args:
+            positions: rows of this run that were sent without an answer.
+
+        Raises:
+            LeaseLost: another run took over; nothing was written.
+        """
+        arguments = self._arguments
+        self._warehouse.run("keep_doubted", sync=arguments.for_macro(), positions=_listed(positions))
+        if self._count("count_staged") == 0:
+            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
+            self._state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
+
+    def keep_unconfirmed(self) -> None:
+        """Drop the staged rows that were taken as known; the others are still to be sent."""
+        self._warehouse.run("keep_unconfirmed", sync=self._arguments.for_macro())
+
+    def has_left_unrejected(self) -> bool:
+        """True when an interrupted run left rows that no retry would take up."""
+        return self._count("count_left_unrejected") > 0
+
+    def drop_previous(self) -> None:
+        """Drop what an interrupted run had staged, when nothing of it is pending any more."""
+        arguments = self._arguments
+        self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
+        self._state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
+
     def settle_moved(self, *, has_moved: bool) -> tuple[str, int]:
         """Keep which rows moved in this run, and reject those that moved in the last one too.
 

@@ -72,6 +72,7 @@ class Staging:
                 diff = self._summarised(arguments)
                 arguments = arguments.but(has_null_keys=diff.null_keys > 0)
             rows = self._rows(arguments, diff, knows_rejects=knows_rejects)
+            self._renew_doubts(arguments, rows)
             removed = self._removed(arguments) if self._may_have_removed(arguments, diff, live_keys) else 0
             return Staged(
                 arguments, rows, removed, self._rows_outside(arguments, rows.rows), self._next_window_start(arguments)
@@ -84,7 +85,6 @@ class Staging:
         self._warehouse.run("stage", sync=arguments.for_macro())
         self._warehouse.run_if_any("index_staged", sync=arguments.for_macro())
         self._reject(arguments, knows_rejects=knows_rejects)
-        self._replace_previous(arguments)
         return self._counted(arguments, diff)
 
     def _may_have_removed(self, arguments: SyncArguments, diff: _Diff, live_keys: int) -> bool:
@@ -100,11 +100,22 @@ class Staging:
         self._warehouse.run("stage_removed", sync=arguments.for_macro())
         return int(self._warehouse.rows("count_removed", sync=arguments.for_macro())[0][0])
 
+    def _renew_doubts(self, arguments: SyncArguments, rows: StagedRows) -> None:
+        """Rows in doubt are staged now; what a run that is perhaps alive may send on top of them is the new doubt."""
+        if arguments.tables.temporary:
+            return
+        macro_sync = arguments.for_macro()
+        if arguments.has_doubts and not arguments.only_rejects:
+            self._warehouse.run("forget_doubtful", sync=macro_sync)
+        if not rows.has_table:
+            return
+        if arguments.run.took_over and arguments.tables.previous is not None:
+            self._warehouse.run("insert_doubtful", sync=macro_sync)
+        self._replace_previous(arguments)
+
     def _replace_previous(self, arguments: SyncArguments) -> None:
         """From here on these staged rows are the ones that an interrupted run left behind."""
         tables = arguments.tables
-        if tables.temporary:
-            return
         if tables.previous is not None:
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
         written = self._warehouse.run(
@@ -129,6 +140,8 @@ class Staging:
         self._warehouse.run("reject_duplicates", sync=macro_sync)
         if arguments.resolved.sync.on_change is OnChange.RESEND and not arguments.is_first:
             self._warehouse.run("reject_moved_identities", sync=macro_sync)
+        if arguments.has_doubts and arguments.resolved.sends_events and not arguments.only_rejects:
+            self._warehouse.run("reject_doubtful_identities", sync=macro_sync)
         if arguments.resolved.keeps_moment and not arguments.is_first:
             self._warehouse.run("reject_stale", sync=macro_sync)
         if knows_rejects and not arguments.only_rejects:

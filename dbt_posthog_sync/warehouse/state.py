@@ -23,6 +23,7 @@ _TABLES = (
     "create_rejected_rows_table",
     "create_sync_runs_table",
     "create_moved_rows_table",
+    "create_doubtful_rows_table",
 )
 
 
@@ -48,6 +49,7 @@ class StoredSync:
     name: str
     relation: str
     uuid_name: str
+    has_doubtful: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +114,20 @@ class State:
                 )
             )
         for version in range(found + 1, SCHEMA_VERSION + 1):
-            with self._warehouse.transaction():
-                for number in range(int(self._warehouse.evaluate("upgrade_length", version=version))):
-                    self._warehouse.run("upgrade_statement", schema=self._schema, version=version, number=number)
-                self._record_version(version)
+            self._upgrade(version)
+
+    def _upgrade(self, version: int) -> None:
+        # dbt's own macros begin and commit, so what they say is asked for before.
+        length = int(self._warehouse.evaluate("upgrade_length", version=version))
+        listed = self._warehouse.rows("read_staged_tables", schema=self._schema)
+        staged = [str(table) for (table,) in listed if self.has_table(table)]
+        with self._warehouse.transaction():
+            for number in range(length):
+                self._warehouse.run("upgrade_statement", schema=self._schema, version=version, number=number)
+            for table in staged:
+                for number in range(2):
+                    self._warehouse.run("upgrade_staged_table", schema=self._schema, name=table, number=number)
+            self._record_version(version)
 
     def _version(self) -> int | None:
         """Version of the state schema; None where a run was killed while it created the schema."""

@@ -17,6 +17,7 @@
     'large': 'the message is larger than 900 KiB',
     'stale': 'the timestamp is older than that of what was delivered, and PostHog would overwrite the newer with it',
     'volatile': 'the row was another at delivery than at staging, in two runs running: a view with now()? Build a table',
+    'doubtful': 'it may have arrived under another event name, distinct_id or day, and PostHog would keep both',
     'identity': 'the event name, distinct_id or day differ from what was delivered, and PostHog would keep both',
   }) -}}
 {% endmacro %}

@@ -37,9 +37,14 @@ class Waits:
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self._now = 0.0
+
+    def _pause(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+        self._now += seconds
 
     def surroundings(self) -> Surroundings:
-        return Surroundings(clock=lambda: 0.0, pause=self.seconds.append, random=lambda: 0.0)
+        return Surroundings(clock=lambda: self._now, pause=self._pause, random=lambda: 0.0)
 
 
 class Sent:

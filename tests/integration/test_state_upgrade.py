@@ -9,6 +9,7 @@ import pytest
 from lab import Lab, fresh_name
 
 from dbt_posthog_sync.errors import StateError
+from dbt_posthog_sync.testing import LoseAnswer, Script
 
 PERSONS: dict[str, Any] = {
     "object": "person",
@@ -87,6 +88,19 @@ def test_an_upgrade_can_be_repeated(lab: Lab) -> None:
     old.sql("delete from {state}.schema_version where version = 2")  # as a second process sees it that came as early
     old.planner().state.bring_up_to_date()
     assert columns(old) == columns(lab)
+
+
+def test_staged_rows_of_an_older_version_are_continued(lab: Lab) -> None:
+    lab.build("select 'a' as id, '1' as note")
+    lab.posthog.inject(Script(then=LoseAnswer()))
+    lab.run(PERSONS)
+    lab.posthog.inject(None)
+    old = of_version_1(lab)
+    ((table,),) = old.sql("select changes_table from {state}.syncs")
+    columns = "position, sync_key, row_hash, identity_hash, row_moment, kind, staged_at, reason"
+    old.sql(f'create table {{state}}."{table}" as select {columns} from {lab.schema}."{table}"')
+    assert old.run(PERSONS).counts.delivered == 1
+    assert len({event.uuid for event in lab.posthog.project.received}) == 1
 
 
 def test_a_plan_works_on_an_older_state(lab: Lab) -> None:
