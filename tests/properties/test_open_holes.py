@@ -1,16 +1,18 @@
 """Holes in the protocol that are known and open: each test says what must hold, and is expected to fail.
 
-Whoever closes a hole takes the mark away, and with the last of the first two also `Ledger._is_overtaken`.
+Whoever closes a hole takes the mark away, and what the state machine tolerates because of it: `Ledger._is_overtaken`
+with the first two, `Ledger._is_hashed_blindly`, and the last line of `Overlap.take_place`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from lab import Lab
-from weather import Weather, in_another_session
+from lab import Lab, Server
+from weather import NOWHERE, EventfulWarehouse, Place, Weather, in_another_session
 
 from dbt_posthog_sync.sync_run import RunStatus
 from dbt_posthog_sync.testing import LoseAnswer, Script
@@ -98,3 +100,34 @@ def test_another_mapping_sends_the_rows_outside_the_window_too(lab: Lab) -> None
     lab.run(annotation)
     lab.run({**annotation, "properties": {"tier": "plan"}})
     assert all(person.properties.get("tier") == "a" for person in lab.posthog.project.persons)
+
+
+@pytest.fixture
+def _open_on_postgres(request: pytest.FixtureRequest, server: Server) -> None:
+    if server.kind == "postgres":
+        reason = "hash_record_extended leaves the seed out of a record of nulls"
+        request.applymarker(pytest.mark.xfail(raises=AssertionError, reason=reason))
+
+
+@pytest.mark.usefixtures("_open_on_postgres")
+@pytest.mark.parametrize("annotation", [PERSONS, GROUPS], ids=["person", "group"])
+def test_another_mapping_sends_a_row_of_nulls_too(lab: Lab, annotation: dict[str, Any]) -> None:
+    lab.build("select 'u1' as id, cast(null as varchar(10)) as plan")
+    lab.run(annotation)
+    changed = {"plan": "plan", "by": {"value": "dbt"}}
+    assert lab.run({**annotation, "properties": changed}).counts.delivered == 1
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="staging does not ask whether the lease is still held")
+@pytest.mark.parametrize("annotation", [PERSONS, GROUPS], ids=["person", "group"])
+def test_a_run_that_lost_its_lease_before_staging_sends_nothing(lab: Lab, annotation: dict[str, Any]) -> None:
+    def another_run_takes_over() -> None:
+        lab.posthog.inject(Script(then=LoseAnswer()))
+        in_another_session(lab.warehouse, lambda: lab.run(annotation, steal=True))
+        lab.posthog.inject(None)
+
+    build(lab, "a")
+    paused = EventfulWarehouse(lab.warehouse, NOWHERE, Place(macro="read_rejected"), another_run_takes_over)
+    assert replace(lab, warehouse=paused).run(annotation).status is RunStatus.ERROR
+    lab.run(annotation, steal=True)
+    assert len({message.uuid for message in lab.posthog.project.received}) == 1
