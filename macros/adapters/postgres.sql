@@ -53,18 +53,19 @@
 
 {# --- hash --- #}
 
-{# Stable within a major version; the canary notices a change (PostgreSQL: src/backend/utils/adt/rowtypes.c). #}
-{% macro postgres__hash_name() %}{{ return('postgres hash_record_extended') }}{% endmacro %}
+{# Stable within a major version; the canary notices a change (PostgreSQL: src/backend/utils/adt/rowtypes.c). The seed
+   stands in the row as well, because a record of nulls has the same hash under every seed. #}
+{% macro postgres__hash_name() %}{{ return('postgres hash_record_extended of seed and columns') }}{% endmacro %}
 {% macro postgres__hash_canary() %}hash_record_extended(row(1::bigint, 'canary'::text, 1.5::numeric, null::text), 0)::text{% endmacro %}
 
 {% macro postgres__row_hash(columns, seed) %}
   {%- if not columns -%}{{- return('cast(' ~ seed ~ ' as bigint)') -}}{%- endif -%}
-  {%- set parts = [] -%}
+  {%- set parts = [seed ~ '::bigint'] -%}
   {%- for column in columns -%}
     {%- set expression = dbt_posthog_sync.model_column(column) -%}
     {%- do parts.append('(' ~ expression ~ '::text collate "C")' if column.hash_as_text else expression) -%}
   {%- endfor -%}
-  {{- return('hash_record_extended(row(' ~ (parts | join(', ')) ~ '), ' ~ seed ~ ')') -}}
+  {{- return('hash_record_extended(row(' ~ (parts | join(', ')) ~ '), 0)') -}}
 {% endmacro %}
 
 {% macro postgres__text_hash(expression) %}{{ return('hashtextextended(' ~ expression ~ ', 0)') }}{% endmacro %}

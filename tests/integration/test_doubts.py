@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from lab import Lab
-from weather import Weather, in_another_session
+from weather import NOWHERE, EventfulWarehouse, Place, Weather, in_another_session
 
 from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.sync_run import RunStatus, SyncRun
@@ -183,3 +183,25 @@ def test_retry_sends_an_event_under_another_day_when_the_user_knows_better(lab: 
     assert lab.run(EVENTS).counts.rejected == 1
     assert lab.retry(EVENTS).counts.delivered == 1
     assert len(lab.posthog.project.events) == 1
+
+
+@pytest.mark.parametrize("annotation", [PERSONS, GROUPS], ids=["person", "group"])
+def test_another_mapping_sends_a_row_of_nulls_too(lab: Lab, annotation: dict[str, Any]) -> None:
+    lab.build("select 'u1' as id, cast(null as varchar(10)) as plan")
+    lab.run(annotation)
+    changed = {"plan": "plan", "by": {"value": "dbt"}}
+    assert lab.run({**annotation, "properties": changed}).counts.delivered == 1
+
+
+@pytest.mark.parametrize("annotation", [PERSONS, GROUPS], ids=["person", "group"])
+def test_a_run_that_lost_its_lease_before_staging_sends_nothing(lab: Lab, annotation: dict[str, Any]) -> None:
+    def another_run_takes_over() -> None:
+        lab.posthog.inject(Script(then=LoseAnswer()))
+        in_another_session(lab.warehouse, lambda: lab.run(annotation, steal=True))
+        lab.posthog.inject(None)
+
+    build(lab, "a")
+    paused = EventfulWarehouse(lab.warehouse, NOWHERE, Place(macro="read_rejected"), another_run_takes_over)
+    assert replace(lab, warehouse=paused).run(annotation).status is RunStatus.ERROR
+    lab.run(annotation, steal=True)
+    assert len({message.uuid for message in lab.posthog.project.received}) == 1

@@ -12,7 +12,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dbt_posthog_sync.batch import ENVELOPE_BYTES, BatchLimits
-from dbt_posthog_sync.delivery import Delivered, Delivery, DeliverySettings, Refused, Surroundings
+from dbt_posthog_sync.delivery import Delivered, Delivery, DeliverySettings, Doubted, Refused, Surroundings
 from dbt_posthog_sync.destinations import (
     Answered,
     Batch,
@@ -167,12 +167,12 @@ def test_every_row_has_one_outcome_and_every_promise_holds(
     destination = Moody(fates, limits, capacity, in_flight)
     config = DeliverySettings(limits, in_flight, RetryPolicy(attempts=ATTEMPTS))
     surroundings = Surroundings(clock=lambda: 0.0, pause=lambda _: None)
-    outcomes: list[Delivered | Refused] = []
+    outcomes: list[Delivered | Refused | Doubted] = []
     stopped = False
     chunks = [rows[start : start + chunk] for start in range(0, len(rows), chunk)]
     try:
         for outcome in Delivery(destination, config, surroundings=surroundings).run(chunks):
-            assert isinstance(outcome, (Delivered, Refused))
+            assert isinstance(outcome, (Delivered, Refused, Doubted))
             outcomes.append(outcome)
     except DestinationRefused:
         stopped = True
@@ -204,11 +204,12 @@ def test_an_outage_loses_and_refuses_nothing(
     config = DeliverySettings(BatchLimits(4), in_flight, RetryPolicy(attempts=3))
     surroundings = Surroundings(clock=lambda: 0.0, pause=lambda _: None)
     delivered: list[int] = []
+    doubted: list[int] = []
 
     def run() -> None:
         for outcome in Delivery(destination, config, surroundings=surroundings).run([rows]):
-            assert isinstance(outcome, Delivered)
-            delivered.extend(outcome.positions)
+            assert isinstance(outcome, (Delivered, Doubted))
+            (delivered if isinstance(outcome, Delivered) else doubted).extend(outcome.positions)
 
     if destination.outlives(len(rows)):
         run()
@@ -217,6 +218,7 @@ def test_an_outage_loses_and_refuses_nothing(
         with suppress(DestinationUnavailable):
             run()
     assert len(set(delivered)) == len(delivered)
+    assert not set(doubted) & set(delivered)
     assert sorted(delivered) == sorted(p for _, accepted in destination.calls for p in accepted)
 
 

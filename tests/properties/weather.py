@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from models import POISON
+from mortal import Killed, MortalWarehouse
 
 from dbt_posthog_sync.testing import Arrival, EventResults, Fault, Status, Verdict
-from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse import ResultRow, Warehouse
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 
 _Result = TypeVar("_Result")
@@ -47,6 +51,68 @@ class Weather:
                 self._paused = pool.submit(self._pause)
         fault = self._faults[number - 1] if number <= len(self._faults) else None
         return spelled(fault, arrival) or refusal(arrival)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a run something happens: before a statement (the so-manieth of all or of a macro), or in a request."""
+
+    statement: int = 1
+    macro: str = ""
+    request: int = 0
+
+
+NOWHERE = Place(statement=400)
+"""After so many statements a run of eight rows is taken for one that never ends."""
+
+
+class EventfulWarehouse(MortalWarehouse):
+    """Dies at one place, and lets something else happen at another one; not inside a transaction."""
+
+    def __init__(
+        self, warehouse: Warehouse, dies_at: Place, pause_at: Place, pause: Callable[[], object] | None
+    ) -> None:
+        super().__init__(warehouse, NOWHERE.statement)
+        self._dies_at = dies_at
+        self._pause_at = pause_at
+        self._pause = None if pause_at.request else pause
+        self._seen: Counter[str] = Counter()
+        self._is_in_transaction = False
+
+    def run(self, macro: str, **arguments: Any) -> int:
+        self._note(macro)
+        return super().run(macro, **arguments)
+
+    def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
+        self._note(macro)
+        return super().rows(macro, **arguments)
+
+    def stream(
+        self, macro: str, *, own_connection: bool = True, **arguments: Any
+    ) -> AbstractContextManager[Iterator[Sequence[ResultRow]]]:
+        self._note(macro)
+        return super().stream(macro, own_connection=own_connection, **arguments)
+
+    @contextmanager
+    def transaction(self, *, one_view: bool = False) -> Iterator[None]:
+        self._is_in_transaction = True
+        try:
+            with super().transaction(one_view=one_view):
+                yield
+        finally:
+            self._is_in_transaction = False
+
+    def _note(self, macro: str) -> None:
+        self._seen[macro] += 1
+        self._seen[""] += 1
+        if self._is_reached(self._dies_at):
+            raise Killed
+        if self._pause is not None and not self._is_in_transaction and self._is_reached(self._pause_at):
+            pause, self._pause = self._pause, None
+            pause()
+
+    def _is_reached(self, place: Place) -> bool:
+        return place.request == 0 and self._seen[place.macro] >= place.statement
 
 
 def spelled(fault: Fault | None, arrival: Arrival) -> Fault | None:

@@ -12,6 +12,7 @@ from dbt_posthog_sync.delivery import (
     Delivered,
     Delivery,
     DeliverySettings,
+    Doubted,
     Outcome,
     Refused,
     Surroundings,
@@ -323,7 +324,7 @@ def test_used_up_retries_leave_the_rows_pending_and_say_why() -> None:
     run = Run(destination, rows(10), settings(messages=2))
     assert isinstance(run.error, DestinationUnavailable)
     assert "eu.i.posthog.com: Connection refused; gave up after 4 attempts" in str(run.error)
-    assert run.outcomes == []
+    assert run.outcomes == [Doubted((0, 1))]
     assert set(destination.batches) == {(0, 1)}
 
 
@@ -372,7 +373,7 @@ def test_a_destination_that_stores_nothing_leaves_the_rows_pending() -> None:
 def test_a_destination_that_answers_for_nothing_rejects_no_table() -> None:
     run = Run(Scripted(lambda *_: Answered()), rows(SUSPECT_LIMIT))
     assert isinstance(run.error, DestinationRefused)
-    assert run.outcomes == []
+    assert run.outcomes == [Doubted(tuple(range(SUSPECT_LIMIT)))]
 
 
 # --- errors and stops -----------------------------------------------------------------------------------------------
@@ -465,10 +466,12 @@ def test_a_stop_finishes_what_is_in_flight_and_returns() -> None:
 def test_a_stop_cuts_the_wait_for_a_retry_short() -> None:
     config = DeliverySettings(in_flight=1, retry=RetryPolicy(base=30.0, jitter=0.0), tick_seconds=0.01)
     delivery = Delivery(Scripted(lambda *_: TryAgain("503")), config)
+    outcomes: list[Outcome] = []
     for outcome in delivery.run([[row(0)]]):
-        assert isinstance(outcome, Waiting)
+        outcomes.append(outcome)
         delivery.stop()
     assert delivery.stopped
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Waiting)] == [Doubted((0,))]
 
 
 def test_a_stop_before_anything_was_accepted_rejects_nothing() -> None:
