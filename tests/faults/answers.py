@@ -38,7 +38,7 @@ def under(plan: Callable[[int], FaultPlan]) -> Act:
     def act(scene: Scene) -> Seen:
         scene.traffic.meet(plan(scene.rows))
         ended = scene.run()
-        met = sum(bool(request.fault) for request in scene.posthog.requests)
+        met = scene.traffic.faults
         problems = () if met else ("no request met the fault",)
         return Seen(f"{scene.traffic.requests} requests, {met} met the fault", (ended.code,), problems)
 

@@ -116,7 +116,7 @@ def cases() -> tuple[Case, ...]:
         for step in _CONFIRMS
         for name, doom in step.dooms()
     ]
-    return (*at_steps[:11], *at_confirms, *_at_rejects(), *at_steps[11:], *_in_delivery())
+    return (*at_steps[:12], *at_confirms, *_at_rejects(), *at_steps[12:], *_in_delivery())
 
 
 def _at_rejects() -> list[Case]:

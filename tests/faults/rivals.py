@@ -12,8 +12,14 @@ from faults.scene import Scene
 from faults.traffic import wait_until
 
 _DELIVERY_SECONDS = 10.0
-_HANG_SECONDS = 60.0
+_ROBBED_SECONDS = 30.0
+"""Long enough that the first run still streams when the second one has staged, also on a slow machine."""
+
+_HANG_SECONDS = 90.0
 """Two runs that wait for each other do so for ever."""
+
+_STREAM_NEEDS_ROWS = 50_000
+"""With fewer, the program has read all staged rows before it has sent a quarter of them."""
 
 
 def _two_runs(scene: Scene) -> Seen:
@@ -32,8 +38,11 @@ def _two_first_runs(scene: Scene) -> Seen:
     """Two runs begin together where no state is yet; one of them must do all the work."""
     scene.slow(_DELIVERY_SECONDS)
     programs = scene.start(), scene.start()
-    ended = sorted((program.wait() for program in programs), key=lambda one: one.code)
-    return Seen(f"the one that stopped took {ended[1].seconds:.1f} s", tuple(one.code for one in ended))
+    wait_until(lambda: not all(program.is_running for program in programs), "none of the two runs ended")
+    stopped, other = sorted(programs, key=lambda program: program.is_running)
+    ended = stopped.wait()
+    text = f"the one that stopped took {ended.seconds:.1f} s"
+    return Seen(text, (other.wait().code, ended.code))
 
 
 def _told_to_end(*signals: signal.Signals) -> Act:
@@ -76,9 +85,9 @@ def _stands_still(share: float) -> Act:
 
 def _stolen(scene: Scene) -> Seen:
     """A second run takes the lease with `--steal` while the first one is alive and delivers."""
-    scene.slow(_DELIVERY_SECONDS)
+    scene.slow(_ROBBED_SECONDS)
     first = scene.start()
-    scene.wait_for_share(0.2, first)
+    scene.wait_for_share(0.1, first)
     requests = scene.traffic.requests
     second = scene.start(words=("--steal",)).wait(_HANG_SECONDS)
     return _taken_over(f"{requests} requests before it was robbed", first.wait(_HANG_SECONDS), second)
@@ -101,9 +110,9 @@ def cases() -> tuple[Case, ...]:
         Case("sigterm-v0", _told_to_end(signal.SIGTERM), (143,), protocol="v0", may_repeat=False),
         Case("sigint", _told_to_end(signal.SIGINT), (130,), may_repeat=False),
         Case("sigint-twice", twice, (130,)),
-        Case("stolen", _stolen, (4, 0)),
-        Case("stolen-persons", _stolen, (4, 0), model=PEOPLE),
-        Case("stands-still-early", _stands_still(0.2), (4, 0)),
+        Case("stolen", _stolen, (4, 0), at_least=_STREAM_NEEDS_ROWS),
+        Case("stolen-persons", _stolen, (4, 0), model=PEOPLE, at_least=_STREAM_NEEDS_ROWS),
+        Case("stands-still-early", _stands_still(0.2), (4, 0), at_least=_STREAM_NEEDS_ROWS),
         Case("stands-still-late", _stands_still(0.9), (4, 0)),
         Case("stands-still-persons", _stands_still(0.9), (4, 0), model=PEOPLE),
     )

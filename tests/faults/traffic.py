@@ -25,6 +25,7 @@ class Traffic:
         self._arrived = threading.Condition()
         self._times: list[float] = []
         self._plan: FaultPlan | None = None
+        self._faults = 0
 
     def fault_for(self, arrival: Arrival) -> Fault | None:
         """See `FaultPlan`."""
@@ -32,7 +33,10 @@ class Traffic:
             self._times.append(time.monotonic())
             self._arrived.notify_all()
             plan = self._plan
-        return None if plan is None else plan.fault_for(arrival)
+        fault = None if plan is None else plan.fault_for(arrival)
+        with self._arrived:
+            self._faults += fault is not None
+        return fault
 
     def meet(self, plan: FaultPlan | None) -> None:
         """Requests from now on meet this plan; None is fair weather."""
@@ -42,6 +46,11 @@ class Traffic:
     def requests(self) -> int:
         """Ingestion requests so far."""
         return len(self._times)
+
+    @property
+    def faults(self) -> int:
+        """How many of them met a fault."""
+        return self._faults
 
     @property
     def times(self) -> tuple[float, ...]:
