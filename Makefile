@@ -1,10 +1,10 @@
-# make venv | test | lint | demo | clean. Needs Python 3.10 or later and a package index, nothing else.
+# make venv | test | lint | demo | faults | clean. Needs Python 3.10 or later and a package index, nothing else.
 PYTHON ?= $(shell for v in 3.13 3.12 3.11 3.10 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo python$$v && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test lint format demo clean
+.PHONY: venv test lint format demo faults clean
 
 venv: $(STAMP)
 
@@ -31,6 +31,9 @@ format: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python example_project/demo.py
+
+faults: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
