@@ -128,6 +128,7 @@ def cases() -> tuple[Case, ...]:
     """All of them."""
     storm = under(_first(24, Status(503)))
     lost = under(_one_in_twenty(LoseAnswer()))
+    too_large = under(lambda _rows: When(_too_large, Status(413)))
     impatient = {"retry_seconds": 2}
     return (
         Case("500-three-times", under(_first(3, Status(500))), (0,), may_repeat=False),
@@ -150,7 +151,7 @@ def cases() -> tuple[Case, ...]:
         Case("answer-never-persons", _never_answered, (4,), model=PEOPLE, delivery=impatient),
         Case("key-expires", _expired_key, (4,), may_repeat=False),
         Case("key-expires-v0", _expired_key, (4,), protocol="v0", may_repeat=False),
-        Case("413-large-batches", under(lambda _rows: When(_too_large, Status(413))), (0,), may_repeat=False),
+        Case("413-large-batches", too_large, (0,), may_repeat=False, at_least=20_000),
         *_bad_rows(),
     )
 

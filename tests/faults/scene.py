@@ -118,7 +118,7 @@ class Scene:
     @property
     def batches(self) -> int:
         """About how many requests a delivery needs."""
-        return self.rows // BATCH_MESSAGES + IN_FLIGHT
+        return max(self.rows // BATCH_MESSAGES, IN_FLIGHT)
 
     def slow(self, seconds: float, then: FaultPlan | None = None) -> None:
         """Let every request take so long that a delivery lasts about so many seconds."""
