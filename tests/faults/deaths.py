@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from dbt_posthog_sync.testing import LoseAnswer, When, always
 from faults.answers import dropped, one_bad
 from faults.case import Act, Case, Seen
 from faults.doom import Doom, Moment
@@ -97,6 +98,29 @@ def _kill(scene: Scene, moment: int) -> Seen:
     return Seen(f"{requests} of about {scene.batches} requests before", (code,))
 
 
+def _killed_at_doubts(doom: Doom) -> Act:
+    """The run that continues a killed one is killed while it writes down what that one may have sent."""
+
+    def act(scene: Scene) -> Seen:
+        first = _kill(scene, 3)
+        scene.expire_lease()
+        known = scene.traffic.requests
+        second = scene.run(doom)
+        return Seen(f"{known} requests before, {scene.traffic.requests - known} after", (*first.codes, second.code))
+
+    return act
+
+
+def _killed_after_outage(doom: Doom) -> Act:
+    """A run is killed while it keeps the rows in doubt, after nothing that it sent was answered."""
+
+    def act(scene: Scene) -> Seen:
+        scene.traffic.meet(When(always, LoseAnswer()))
+        return _killed(doom)(scene)
+
+    return act
+
+
 def _killed_twice(scene: Scene) -> Seen:
     """The run that continues a killed one is killed as well."""
     first = _kill(scene, 3)
@@ -116,7 +140,7 @@ def cases() -> tuple[Case, ...]:
         for step in _CONFIRMS
         for name, doom in step.dooms()
     ]
-    return (*at_steps[:12], *at_confirms, *_at_rejects(), *at_steps[12:], *_in_delivery())
+    return (*at_steps[:12], *at_confirms, *_at_rejects(), *at_steps[12:], *_in_delivery(), *_at_doubts())
 
 
 def _at_rejects() -> list[Case]:
@@ -127,6 +151,17 @@ def _at_rejects() -> list[Case]:
     return [
         *(Case(name, _killed(doom), (_KILLED,), broken=lambda _rows: (3, 7)) for name, doom in staged.dooms()),
         *(Case(name, _killed_with_bad_row(doom), (_KILLED,), **bad) for name, doom in refused.dooms()),
+    ]
+
+
+def _at_doubts() -> list[Case]:
+    """Rows of which nobody knows whether PostHog has them."""
+    taken = Step("doubts-taken", "insert_doubtful", in_transaction=True)
+    kept = Step("doubts-kept", "keep_doubted", in_transaction=True)
+    twice, impatient = (_KILLED, _KILLED), {"retry_seconds": 2}
+    return [
+        *(Case(name, _killed_at_doubts(doom), twice) for name, doom in taken.dooms()),
+        *(Case(name, _killed_after_outage(doom), (_KILLED,), delivery=impatient) for name, doom in kept.dooms()),
     ]
 
 
