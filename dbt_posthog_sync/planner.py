@@ -11,7 +11,8 @@ from dbt_posthog_sync.column_type import ColumnType
 from dbt_posthog_sync.errors import AnnotationError, StateError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, resolve, seed_of
+from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, seed_of
+from dbt_posthog_sync.resolver import resolve
 from dbt_posthog_sync.sync import ObjectType, Sync
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import (

@@ -1,39 +1,27 @@
-"""A resolved sync: one annotation matched to the columns its relation really has.
+"""A resolved sync: one annotation matched to the columns its relation really has, which `resolver` does.
 
-Resolving finds every problem that the manifest alone cannot show (a missing column, a type that cannot be sent)
-and fixes what the macros need: which columns are read, how each becomes JSON, and a fingerprint of all of it.
+It fixes what the macros need: which columns are read, how each becomes JSON, and a fingerprint of all of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from dbt_posthog_sync.column_type import ColumnType, Family
-from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.reserved_name import reserved_property
 from dbt_posthog_sync.sync import (
-    Column,
     Constant,
     KeyKind,
-    ModelColumn,
     ObjectType,
     OnChange,
     Operation,
-    PropertyMapping,
     Sync,
-    Term,
 )
 
-_URL_PROPERTY = "$current_url"
 _CHANGE_TEXT_TYPES = frozenset({"citext", "interval"})
-_UNORDERED = frozenset(
-    {Family.BOOLEAN, Family.JSON, Family.JSON_TEXT, Family.ARRAY, Family.STRUCT, Family.MAP, Family.UNSUPPORTED}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,210 +160,6 @@ class ResolvedSync:
     def hash_seed(self) -> int:
         """Where the row hash starts: another mapping gives every row another hash, so that it is sent anew."""
         return seed_of(self.fingerprint)
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The relation's columns, found as DESIGN 8.26 says: without regard to case when that is unique."""
-
-    model: str
-    file: str
-    by_name: dict[str, RelationColumn]
-
-    def find(self, name: str) -> RelationColumn | None:
-        if name in self.by_name:
-            return self.by_name[name]
-        matches = self._without_case(name)
-        return matches[0] if len(matches) == 1 else None
-
-    def _without_case(self, name: str) -> list[RelationColumn]:
-        return [column for key, column in self.by_name.items() if key.lower() == name.lower()]
-
-    def missing(self, name: str, path: str) -> Problem:
-        candidates = [f"`{column.name}`" for column in self._without_case(name)]
-        if candidates:
-            message = f"`{name}` could be {' or '.join(candidates)}."
-            return Problem(message, "Write it as the warehouse does.", self.model, self.file, path)
-        near = get_close_matches(name.lower(), [key.lower() for key in self.by_name], n=1)
-        hint = f"Did you mean `{near[0]}`?" if near else f"It has: {', '.join(sorted(self.by_name))}."
-        return Problem(f"the relation has no column `{name}`.", hint, self.model, self.file, path)
-
-
-def resolve(sync: Sync, columns: Sequence[RelationColumn]) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
-    """Match a sync to the columns of its relation; returns the resolved sync or every problem found."""
-    return _Resolver(sync, columns).resolve()
-
-
-class _Resolver:
-    """Collects problems while it looks up each column once."""
-
-    def __init__(self, sync: Sync, columns: Sequence[RelationColumn]) -> None:
-        self._sync = sync
-        self._columns = _Columns(sync.model.name, sync.model.file, {c.name: c for c in columns})
-        self._problems: list[Problem] = []
-
-    def resolve(self) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
-        sync = self._sync
-        key = self._identity(sync.sync_key.column, f"sync_key.{sync.sync_key.kind.value}")
-        distinct_id = self._identity(sync.distinct_id.name, "distinct_id") if sync.distinct_id else None
-        event = self._event(sync.event) if sync.event else None
-        timestamp = self._time(sync.timestamp, "timestamp") if sync.timestamp else None
-        cursor = self._cursor(sync.cursor.column) if sync.cursor else None
-        groups = tuple((kind, self._group(kind, term)) for kind, term in sync.groups)
-        properties = self._all_properties() if sync.all_properties else self._listed_properties()
-        self._check_excluded()
-        self._check_annotated_columns()
-        url = next((p.source for p in properties if p.name == _URL_PROPERTY), None)
-        if self._problems or key is None:
-            return None, tuple(self._problems)
-        resolved = ResolvedSync(
-            sync=sync,
-            key=key,
-            distinct_id=distinct_id,
-            event=event,
-            timestamp=timestamp,
-            url=url if isinstance(url, RelationColumn) else None,
-            properties=properties,
-            groups=tuple((kind, source) for kind, source in groups if source is not None),
-            cursor=cursor,
-            columns=tuple(self._columns.by_name.values()),
-        )
-        return resolved, ()
-
-    def _problem(self, message: str, advice: str, path: str) -> None:
-        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.model.file, self._path(path)))
-
-    def _path(self, inside: str) -> str:
-        return f"{self._sync.path}.{inside}"
-
-    def _find(self, name: str, path: str) -> RelationColumn | None:
-        column = self._columns.find(name)
-        if column is None:
-            self._problems.append(self._columns.missing(name, self._path(path)))
-        return column
-
-    def _sendable(self, name: str, path: str) -> RelationColumn | None:
-        column = self._find(name, path)
-        if column is not None and not column.type.is_supported:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which has no JSON form.",
-                "Cast it in the model, or leave it out with `exclude`.",
-                path,
-            )
-            return None
-        return column
-
-    def _identity(self, name: str, path: str) -> RelationColumn | None:
-        column = self._find(name, path)
-        if column is not None and not column.type.can_be_identity:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which cannot name one row or person.",
-                "Use a text, integer or uuid column, or cast it to text in the model.",
-                path,
-            )
-        return column
-
-    def _time(self, name: str, path: str) -> RelationColumn | None:
-        column = self._find(name, path)
-        if column is not None and not column.type.can_be_time:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which is no point in time.",
-                "Cast it to a timestamp in the model.",
-                path,
-            )
-        return column
-
-    def _cursor(self, name: str) -> RelationColumn | None:
-        column = self._find(name, "cursor.column")
-        if column is not None and column.type.family in _UNORDERED:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which does not say which row is newer.",
-                "Use a timestamp, a date or a number that only grows.",
-                "cursor.column",
-            )
-        return column
-
-    def _event(self, term: Term) -> RelationColumn | Constant | None:
-        if isinstance(term, Constant):
-            return term
-        column = self._find(term.name, "event")
-        if column is not None and not column.type.can_be_identity:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which is no event name.",
-                "Use a text column, or write `{value: ...}` for the same name in every row.",
-                "event",
-            )
-        return column
-
-    def _term(self, term: Term, path: str) -> RelationColumn | Constant | None:
-        return term if isinstance(term, Constant) else self._sendable(term.name, path)
-
-    def _group(self, kind: str, term: Term) -> RelationColumn | Constant | None:
-        path = f"groups.{kind}"
-        return term if isinstance(term, Constant) else self._identity(term.name, path)
-
-    def _listed_properties(self) -> tuple[ResolvedProperty, ...]:
-        resolved = [self._property(mapping) for mapping in self._sync.properties]
-        return tuple(p for p in resolved if p is not None)
-
-    def _property(self, mapping: PropertyMapping) -> ResolvedProperty | None:
-        source = self._term(mapping.source, f"properties.{mapping.property}")
-        return None if source is None else ResolvedProperty(mapping.property, source, mapping.operation)
-
-    def _all_properties(self) -> tuple[ResolvedProperty, ...]:
-        declared = self._declared()
-        left_out = self._left_out()
-        resolved = []
-        for column in self._columns.by_name.values():
-            asked = declared.get(column.name, ModelColumn(column.name))
-            if column.name in left_out or asked.exclude:
-                continue
-            if self._sendable(column.name, "properties") is None:
-                continue
-            operation = asked.operation or Operation.SET
-            resolved.append(ResolvedProperty(asked.property or asked.name, column, operation))
-        self._check_names(resolved)
-        return tuple(resolved)
-
-    def _left_out(self) -> set[str]:
-        sync = self._sync
-        structural = [sync.distinct_id, sync.event, Column(sync.timestamp) if sync.timestamp else None]
-        names = {term.name for term in structural if isinstance(term, Column)}
-        found = [self._columns.find(name) for name in (*names, *sync.exclude)]
-        return {column.name for column in found if column is not None}
-
-    def _declared(self) -> dict[str, ModelColumn]:
-        """What the manifest says of a column, by the name that the warehouse has for it."""
-        found = ((self._columns.find(column.name), column) for column in self._sync.model.columns)
-        return {column.name: declared for column, declared in found if column is not None}
-
-    def _check_names(self, resolved: Iterable[ResolvedProperty]) -> None:
-        seen: set[str] = set()
-        for mapping in resolved:
-            if mapping.name in seen:
-                self._problem(
-                    f"two columns become the property `{mapping.name}`.", "Rename or exclude one of them.", "properties"
-                )
-            reason = reserved_property(mapping.name, self._sync.object)
-            if reason:
-                self._problem(
-                    f"a column becomes the property `{mapping.name}`, which is reserved: {reason}.",
-                    "Leave it out with `exclude`, or list the properties and rename it.",
-                    "properties",
-                )
-            seen.add(mapping.name)
-
-    def _check_annotated_columns(self) -> None:
-        """A misspelled column would otherwise be sent although its annotation asks to leave it out."""
-        for column in self._sync.model.columns:
-            is_annotated = column.exclude or column.property is not None or column.operation is not None
-            if is_annotated and self._columns.find(column.name) is None:
-                node = self._sync.path.partition(".config.meta.")[0]
-                self._problems.append(self._columns.missing(column.name, f"{node}.columns[{column.name}]"))
-
-    def _check_excluded(self) -> None:
-        for name in self._sync.exclude:
-            self._find(name, "exclude")
 
 
 def seed_of(fingerprint: str) -> int:

@@ -1,7 +1,7 @@
 """The vocabulary as frozen values: what one validated annotation says.
 
 A `Sync` knows the model it reads, the PostHog object it writes and how columns map onto it. It knows nothing of
-the warehouse's column types (that is `resolved_sync`) and nothing of how rows travel.
+the warehouse's column types (that is `resolver`) and nothing of how rows travel.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ import pytest
 
 from dbt_posthog_sync.column_type import ColumnType
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, resolve
+from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text
+from dbt_posthog_sync.resolver import resolve
 from dbt_posthog_sync.sync import (
     Behavior,
     Column,
