@@ -159,11 +159,11 @@ class Planner:
             window_start=None if is_first or settings.only_rejects else self._window_start(arguments.resolved, stored),
             has_rejects=stored is not None and bool(self.state.rejected(arguments.resolved.id)),
         )
+        if stored is not None and settings.rebaseline:
+            arguments = arguments.but(former=self._former(arguments, stored))
         live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0
         staged = Staging(self._warehouse).stage(arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects)
         takes_as_known = settings.rebaseline or self._takes_as_known(arguments, stored, is_empty=is_empty)
-        if stored is not None and settings.rebaseline:
-            staged = replace(staged, arguments=staged.arguments.but(former=self._former(arguments, stored)))
         plan = Plan(
             sync_name=arguments.resolved.sync.name,
             model=arguments.resolved.sync.model.name,
@@ -209,7 +209,7 @@ class Planner:
         return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, previous)
 
     def _has_doubts(self, arguments: SyncArguments, stored: StoredSync | None) -> bool:
-        if stored is None or self._settings.full_refresh:
+        if stored is None:
             return False
         return (stored.has_doubtful and not self._settings.only_rejects) or arguments.tables.previous is not None
 
@@ -247,7 +247,8 @@ class Planner:
 
     def _known(self, staged: Staged) -> int:
         """Rows that are taken as known instead of sent."""
-        if staged.arguments.former is None or not staged.rows.has_table:
+        arguments = staged.arguments
+        if not staged.rows.has_table or (arguments.former is None and not arguments.has_doubts):
             return staged.rows.pending
         return Snapshot(self._warehouse, self.state, staged.arguments).count_baseline()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dbt_posthog_sync.courier import Courier, CourierSettings
@@ -13,6 +13,7 @@ from dbt_posthog_sync.destinations.posthog import PostHog
 from dbt_posthog_sync.errors import (
     DestinationRefused,
     DestinationUnavailable,
+    LeaseLost,
     SyncError,
     UnsafePlan,
     WarehouseUnavailable,
@@ -26,7 +27,7 @@ from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.adoption import Adoption
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
-from dbt_posthog_sync.warehouse.lease import HEARTBEAT_SECONDS, Holder
+from dbt_posthog_sync.warehouse.lease import HEARTBEAT_SECONDS, Holder, Lease
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 
 Progress = Callable[[str, int, int], None]
@@ -116,9 +117,10 @@ class Runner:
         if self._settings.only_rejects and not state.rejected(resolved.id):
             return execution.ended(None)
         try:
-            self._adopt(resolved)
+            may_be_sending = self._adopt(resolved)
             self._check_not_renamed(resolved)
             identity = state.lease(resolved.id).take(self._holder(), steal=self._settings.steal)
+            identity = replace(identity, took_over=identity.took_over or may_be_sending)
         except UnsafePlan as error:
             return execution.ended(error)
         beat = {"schema": state.schema, "sync_id": resolved.id, "run_id": identity.run_id, "epoch": identity.epoch}
@@ -128,7 +130,7 @@ class Runner:
                 self._work(resolved, identity, execution)
                 ended = execution.ended(None, is_stopped=self._is_stopped)
             except SyncError as error:
-                ended = execution.ended(error)
+                ended = execution.ended(_true_cause(error, state.lease(resolved.id), identity))
             self._record(ended, identity)
         return ended
 
@@ -149,11 +151,12 @@ class Runner:
     def _holder(self) -> Holder:
         return Holder(self._settings.run_id, self._settings.owner, self._settings.host)
 
-    def _adopt(self, resolved: ResolvedSync) -> None:
+    def _adopt(self, resolved: ResolvedSync) -> bool:
         settings = self._settings
-        if settings.adopt is not None:
-            adoption = Adoption(self._warehouse, self._planner.state, self._holder())
-            adoption.adopt(settings.adopt, resolved, settings.known_names, steal=settings.steal)
+        if settings.adopt is None:
+            return False
+        adoption = Adoption(self._warehouse, self._planner.state, self._holder())
+        return adoption.adopt(settings.adopt, resolved, settings.known_names, steal=settings.steal)
 
     def _check_not_renamed(self, resolved: ResolvedSync) -> None:
         state, settings = self._planner.state, self._settings
@@ -199,10 +202,9 @@ class Runner:
         try:
             prepared.plan.guard(self._settings.limits)
         except UnsafePlan:
-            tables, arguments = prepared.arguments.tables, prepared.arguments
-            if tables.previous is None and not arguments.has_doubts and prepared.plan.staged.has_table:
+            if prepared.plan.staged.has_table:
                 with self._warehouse.transaction():
-                    Snapshot(self._warehouse, self._planner.state, arguments).keep_doubted(())
+                    Snapshot(self._warehouse, self._planner.state, prepared.arguments).keep_doubted(())
             raise
 
     def _begin(self, prepared: Prepared) -> Snapshot:
@@ -229,7 +231,7 @@ class Runner:
     def _deliver(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
         plan, sync = prepared.plan, prepared.arguments.resolved.sync
         if plan.takes_as_known:
-            execution.known = snapshot.confirm_baseline()
+            execution.known = snapshot.confirm_baseline(has_staged=plan.staged.has_table)
         if plan.estimated_events == 0:
             execution.tally.is_complete = True
             return
@@ -257,10 +259,7 @@ class Runner:
             if not plan.takes_as_known:
                 reason, tally.volatile = snapshot.settle_moved(has_moved=tally.streamed < plan.estimated_events)
                 tally.refuse(reason, tally.volatile)
-            if left_by_baseline:
-                snapshot.keep_unconfirmed()
-            else:
-                self._drop_staged(prepared, snapshot, tally.doubted)
+            self._drop_staged(prepared, snapshot, tally.doubted)
             self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
             values = self._values_of_rows(prepared, execution)
             if not plan.only_rejects:
@@ -312,3 +311,16 @@ class Runner:
             if ended.status is not RunStatus.ERROR:
                 raise
             # The warehouse went away in the middle: that is the result already, and the lease expires by itself.
+
+
+def _true_cause(error: SyncError, lease: Lease, identity: RunIdentity) -> SyncError:
+    """A run that lost its lease finds its tables gone; the lease is what it must speak of."""
+    if not isinstance(error, WarehouseUnavailable):
+        return error
+    try:
+        lease.hold(identity)
+    except LeaseLost as lost:
+        return lost
+    except WarehouseUnavailable:
+        return error
+    return error

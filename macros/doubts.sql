@@ -16,7 +16,7 @@
     select sync_key, identity_hash from ({{ dbt_posthog_sync.left_staged(sync) }}) l
     union all
     {%- endif %}
-    select cast(sync_key as {{ dbt_posthog_sync.type_key(sync.key.type) }}) as sync_key, cast(null as {{ dbt_posthog_sync.type_hash() }}) as identity_hash
+    select cast(sync_key as {{ dbt_posthog_sync.type_key(sync.key.type) }}) as sync_key, identity_hash
     from {{ dbt_posthog_sync.state_table(sync.schema, 'doubtful_rows') }} where sync_id = {{ dbt_posthog_sync.literal(sync.id) }}
   ) u group by sync_key)
 {%- endmacro %}
@@ -33,13 +33,6 @@
         where g.sync_key = c.sync_key and g.epoch = {{ sync.epoch }}))
 {% endmacro %}
 
-{# What stays of the staged rows when a baseline did not take all of them: their moments, for the run that sends them. #}
-{% macro keep_unconfirmed(sync) %}
-  delete from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c
-  where {{ dbt_posthog_sync.lease_is_held(sync) }} and exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g
-    where g.sync_key = c.sync_key and g.epoch = {{ sync.epoch }})
-{% endmacro %}
-
 {% macro count_staged(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}{% endmacro %}
 
 {# Staged rows of an interrupted run that are no rejected rows: a retry would forget them. #}
@@ -50,8 +43,25 @@
     where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null and sync_key is not null)
 {% endmacro %}
 
+{# Rows that are staged carry their doubt themselves. #}
 {% macro forget_doubtful(sync) %}
-  delete from {{ dbt_posthog_sync.state_table(sync.schema, 'doubtful_rows') }} where sync_id = {{ dbt_posthog_sync.literal(sync.id) }}
+  delete from {{ dbt_posthog_sync.state_table(sync.schema, 'doubtful_rows') }}
+  where sync_id = {{ dbt_posthog_sync.literal(sync.id) }}
+    and sync_key in (select {{ dbt_posthog_sync.as_text('sync_key') }} from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} where sync_key is not null)
+{% endmacro %}
+
+{# Rows in doubt that left the model: they may come back as they were, which no hash would show. #}
+{% macro keep_absent_doubts(sync, has_staged) %}
+  insert into {{ dbt_posthog_sync.state_table(sync.schema, 'doubtful_rows') }} (sync_id, sync_key, identity_hash)
+  select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.as_text('l.sync_key') }}, max(l.identity_hash)
+  from ({{ dbt_posthog_sync.left_staged(sync) }}) l
+  where l.sync_key is not null
+    {%- if has_staged %}
+    and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c where c.sync_key = l.sync_key)
+    {%- endif %}
+    and not exists (select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'doubtful_rows') }} r
+      where r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.sync_key = {{ dbt_posthog_sync.as_text('l.sync_key') }})
+  group by l.sync_key
 {% endmacro %}
 
 {# After a takeover: the run before may still send what it had staged, on top of what this one sends. The next run sends

@@ -75,7 +75,7 @@
 
 {% macro count_baseline(sync) %}select count(*) from {{ dbt_posthog_sync.baseline(sync) }} c{% endmacro %}
 
-{# Staged rows that may be taken as known: all good ones. After a changed mapping only those whose content is what was
+{# Staged rows that may be taken as known: all good ones of which PostHog has nothing else. After a changed mapping only those whose content is what was
    delivered, which their hash under the former mapping tells; a row that changed beside it must still be sent. #}
 {% macro baseline(sync) %}
   (select c.* from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
@@ -85,7 +85,7 @@
   join {{ dbt_posthog_sync.snapshot(sync) }} s on s.sync_key = c.sync_key
     and s.row_hash = {{ dbt_posthog_sync.row_hash(sync.former.columns, sync.former.seed) }}
   {%- endif %}
-  where c.reason is null)
+  where c.reason is null and not c.in_doubt)
 {%- endmacro %}
 
 {# Fold base and log into a new base. The caller holds the lease's row and drops the old two in the same transaction. #}

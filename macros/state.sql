@@ -93,10 +93,12 @@
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'moved_rows') }} (sync_id {{ text }}, sync_key {{ text }})
 {% endmacro %}
 
-{# Keys of which a run that lost its lease may have sent older contents after its successor had sent newer ones. #}
+{# Keys of which PostHog may have another content than the snapshot says: a run that lost its lease may have sent it
+   after its successor, or the row left the model while it was in doubt. #}
 {% macro create_doubtful_rows_table(schema) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
-  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'doubtful_rows') }} (sync_id {{ text }}, sync_key {{ text }})
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'doubtful_rows') }} (
+    sync_id {{ text }}, sync_key {{ text }}, identity_hash {{ dbt_posthog_sync.type_hash() }})
 {% endmacro %}
 
 {% macro read_sync(schema, sync_id) %}

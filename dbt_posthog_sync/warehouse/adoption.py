@@ -8,7 +8,8 @@ from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.lease import Holder
 from dbt_posthog_sync.warehouse.state import State
 
-_TABLES = ("syncs", "rejected_rows", "sync_runs", "moved_rows", "doubtful_rows")
+# The lease goes along: its epochs order the log, so they must go on where they stood.
+_TABLES = ("syncs", "leases", "rejected_rows", "sync_runs", "moved_rows", "doubtful_rows")
 
 
 class Adoption:
@@ -19,8 +20,11 @@ class Adoption:
         self._state = state
         self._holder = holder
 
-    def adopt(self, old_name: str, resolved: ResolvedSync, known_names: frozenset[str], *, steal: bool) -> None:
+    def adopt(self, old_name: str, resolved: ResolvedSync, known_names: frozenset[str], *, steal: bool) -> bool:
         """Give the state of `old_name` to the sync. Nothing happens when it was adopted before.
+
+        Returns:
+            Whether the old sync's last run did not release its lease, and so may still be sending.
 
         Raises:
             UnsafePlan: the old name is still in use, unknown, or the sync has state of its own.
@@ -29,7 +33,7 @@ class Adoption:
         old_id = self._state.id_of(resolved.sync.project, old_name)
         stored = self._state.read(resolved.id)
         if stored is not None and old_id is None:
-            return  # adopted in an earlier run, and the flag is still in the command
+            return False  # adopted in an earlier run, and the flag is still in the command
         if stored is not None:
             raise UnsafePlan(
                 f"{name}: it has state of its own already, so it cannot adopt that of `{old_name}`. Drop --adopt; what "
@@ -43,8 +47,7 @@ class Adoption:
         run = lease.take(self._holder, steal=steal)
         with self._warehouse.transaction():
             lease.hold(run)
-            for sync_id in (resolved.id, old_id):
-                self._warehouse.run("forget_lease", schema=self._state.schema, sync_id=sync_id)
+            self._warehouse.run("forget_lease", schema=self._state.schema, sync_id=resolved.id)
             for table in _TABLES:
                 self._warehouse.run(
                     "adopt_sync",
@@ -54,3 +57,5 @@ class Adoption:
                     sync_id=resolved.id,
                     name=name,
                 )
+            self._state.lease(resolved.id).release(run)
+        return run.took_over

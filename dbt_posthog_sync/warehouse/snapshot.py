@@ -50,7 +50,7 @@ class Snapshot:
         )
         self._check_written(written, len(positions))
 
-    def confirm_baseline(self) -> int:
+    def confirm_baseline(self, *, has_staged: bool) -> int:
         """Take good staged rows as known, with the marker of it, all of it or nothing, and say how many.
 
         Raises:
@@ -58,7 +58,7 @@ class Snapshot:
         """
         with self._warehouse.transaction():
             self._hold_lease()
-            known = self._warehouse.run("confirm_baseline", sync=self._arguments.for_macro())
+            known = self._warehouse.run("confirm_baseline", sync=self._arguments.for_macro()) if has_staged else 0
             self.mark_baseline()
         return known
 
@@ -102,10 +102,6 @@ class Snapshot:
         if self._count("count_staged") == 0:
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
             self._state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
-
-    def keep_unconfirmed(self) -> None:
-        """Drop the staged rows that were taken as known; the others are still to be sent."""
-        self._warehouse.run("keep_unconfirmed", sync=self._arguments.for_macro())
 
     def has_left_unrejected(self) -> bool:
         """True when an interrupted run left rows that no retry would take up."""

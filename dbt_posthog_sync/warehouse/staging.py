@@ -105,10 +105,12 @@ class Staging:
         if arguments.tables.temporary:
             return
         macro_sync = arguments.for_macro()
-        if arguments.has_doubts and not arguments.only_rejects:
-            self._warehouse.run("forget_doubtful", sync=macro_sync)
+        if arguments.tables.previous is not None:
+            self._warehouse.run("keep_absent_doubts", sync=macro_sync, has_staged=rows.has_table)
         if not rows.has_table:
             return
+        if arguments.has_doubts and not arguments.only_rejects:
+            self._warehouse.run("forget_doubtful", sync=macro_sync)
         if arguments.run.took_over and arguments.tables.previous is not None:
             self._warehouse.run("insert_doubtful", sync=macro_sync)
         self._replace_previous(arguments)
@@ -140,7 +142,8 @@ class Staging:
         self._warehouse.run("reject_duplicates", sync=macro_sync)
         if arguments.resolved.sync.on_change is OnChange.RESEND and not arguments.is_first:
             self._warehouse.run("reject_moved_identities", sync=macro_sync)
-        if arguments.has_doubts and arguments.resolved.sends_events and not arguments.only_rejects:
+        asked_for = arguments.only_rejects or arguments.forgets  # somebody who knows better
+        if arguments.has_doubts and arguments.resolved.sends_events and not asked_for:
             self._warehouse.run("reject_doubtful_identities", sync=macro_sync)
         if arguments.resolved.keeps_moment and not arguments.is_first:
             self._warehouse.run("reject_stale", sync=macro_sync)

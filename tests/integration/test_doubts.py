@@ -11,6 +11,7 @@ from lab import Lab
 from weather import NOWHERE, EventfulWarehouse, Place, Weather, in_another_session
 
 from dbt_posthog_sync.batch import BatchLimits
+from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 from dbt_posthog_sync.testing import CloseConnection, LoseAnswer, Script
 
@@ -205,3 +206,100 @@ def test_a_run_that_lost_its_lease_before_staging_sends_nothing(lab: Lab, annota
     assert replace(lab, warehouse=paused).run(annotation).status is RunStatus.ERROR
     lab.run(annotation, steal=True)
     assert len({message.uuid for message in lab.posthog.project.received}) == 1
+
+
+def lost(lab: Lab, annotation: dict[str, Any]) -> None:
+    """A run whose messages arrive and whose answers do not."""
+    lab.posthog.inject(Script(then=LoseAnswer()))
+    assert lab.run(annotation).status is RunStatus.ERROR
+    lab.posthog.inject(None)
+
+
+def test_a_doubt_outlives_a_time_in_which_the_row_is_gone(lab: Lab) -> None:
+    windowed = {**PERSONS, "cursor": "seen_at"}
+    other = " union all select 'u2', 'x', timestamp '2024-01-02 03:04:05'"
+    row = "select 'u1' as id, '{plan}' as plan, timestamp '2024-01-02 03:04:05' as seen_at"
+    lab.build(row.format(plan="a") + other)
+    lab.run(windowed)
+    lab.build(row.format(plan="b") + other)
+    lost(lab, windowed)
+    lab.build("select 'u2' as id, 'x' as plan, timestamp '2024-01-02 03:04:05' as seen_at")
+    lab.run(windowed)
+    lab.build(row.format(plan="a") + other)
+    assert lab.run(windowed).counts.delivered == 1
+    assert {p.properties["plan"] for p in lab.posthog.project.persons if p.distinct_ids[0] == "u1"} == {"a"}
+    assert lab.sql("select * from {state}.doubtful_rows") == []
+    assert lab.run(windowed).requests == 0
+
+
+@pytest.mark.parametrize("on_change", ["ignore", "resend"])
+def test_an_event_in_doubt_that_was_gone_does_not_come_back_as_another(lab: Lab, on_change: str) -> None:
+    annotation = {**EVENTS, "on_change": on_change, "distinct_id": "person"}
+    row = "select 'e1' as id, '{person}' as person, 'a' as plan, timestamp '2024-01-02 03:04:05' as seen_at"
+    lab.build(row.format(person="p"))
+    lost(lab, annotation)
+    lab.build("select 'e2' as id, 'p' as person, 'a' as plan, timestamp '2024-01-02 03:04:05' as seen_at")
+    lab.run(annotation)
+    lab.build(row.format(person="q"))
+    assert lab.run(annotation).counts.rejected == 1
+    assert {event.distinct_id for event in lab.posthog.project.events} == {"p"}
+
+
+def many(count: int, *, day: str = "02", changed: int = 0) -> str:
+    """A select of events; the first few have a changed plan, the last one has its own day."""
+    return (
+        f"select i as id, case when i <= {changed} then 'b' else 'a' end as plan, timestamp '2024-01-02 03:04:05' + "
+        f"case when i = 1201 then interval '{int(day) - 2} days' else interval '0 days' end as seen_at "
+        f"from generate_series(1, {count}) as g(i)"
+    )
+
+
+def test_what_a_guard_stopped_is_not_in_doubt_also_after_a_lost_answer(lab: Lab) -> None:
+    lab.build(many(1200))
+    lab.run(EVENTS)
+    lab.build(many(1201))
+    lost(lab, EVENTS)
+    lab.build(many(1203, changed=900))
+    assert lab.run(EVENTS).status is RunStatus.UNSAFE
+    assert staged(lab) == [(1201, True)]
+    lab.build(many(1203))
+    counts = lab.run(EVENTS).counts
+    assert (counts.unchanged, counts.delivered, counts.rejected) == (1200, 3, 0)
+
+
+def test_a_full_refresh_that_a_guard_stopped_forgets_no_doubt(lab: Lab) -> None:
+    lab.build(many(1200))
+    lab.run(EVENTS)
+    lab.build(many(1201))
+    lost(lab, EVENTS)
+    lab.build(many(1201, day="09"))
+    assert lab.run(EVENTS, full_refresh=True, limits=Limits(max_events=1000)).status is RunStatus.UNSAFE
+    counts = lab.run(EVENTS).counts
+    assert (counts.unchanged, counts.rejected) == (1200, 1)
+
+
+def test_who_reads_the_staged_rows_of_a_dead_run_holds_nobody_up(shared_lab: Lab) -> None:
+    lab = shared_lab
+    build(lab, "a")
+    lost(lab, PERSONS)
+    ((table,),) = lab.sql("select changes_table from {state}.syncs")
+    reader = lab.server.connect()
+    try:
+        reader.cursor().execute(f'select * from {lab.schema}."{table}"')  # and its transaction stays open
+        assert lab.run(PERSONS).counts.delivered == 1
+        named = f"select 1 from information_schema.tables where table_name = '{table}'"
+        assert len(lab.sql(named)) == 1
+    finally:
+        reader.close()
+    lab.run(PERSONS)
+    assert lab.sql(named) == []
+
+
+def test_a_robbed_run_says_so_when_its_tables_are_gone(shared_lab: Lab) -> None:
+    def another_run_takes_over() -> None:
+        in_another_session(shared_lab.warehouse, lambda: shared_lab.run(PERSONS, steal=True))
+
+    shared_lab.build("select 'u' || i as id, 'a' as plan from generate_series(1, 3) as g(i)")
+    shared_lab.posthog.inject(Weather(pause_at=1, pause=another_run_takes_over))
+    robbed = shared_lab.run(PERSONS)
+    assert (robbed.status, "took over" in robbed.message) == (RunStatus.ERROR, True)

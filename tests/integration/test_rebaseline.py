@@ -111,7 +111,7 @@ def test_rebaseline_of_an_empty_model_stops(lab: Lab) -> None:
     assert (run.status, "empty" in run.message) == (RunStatus.UNSAFE, True)
 
 
-def test_rows_left_by_a_rebaseline_keep_the_moment_of_their_first_staging(lab: Lab) -> None:
+def test_rows_in_doubt_are_left_by_a_rebaseline_with_the_moment_of_their_first_staging(lab: Lab) -> None:
     lab.build(persons(5))
     lab.posthog.inject(Script(then=LoseAnswer()))
     assert lab.run(PERSONS).status is RunStatus.ERROR
@@ -121,12 +121,56 @@ def test_rows_left_by_a_rebaseline_keep_the_moment_of_their_first_staging(lab: L
     lab.posthog.inject(Script(then=LoseAnswer()))
     lab.run(RENAMED)
     lab.posthog.inject(None)
-    assert lab.run(RENAMED, rebaseline=True).counts.pending == 3
-    assert lab.run(RENAMED).counts.delivered == 3
+    assert lab.run(RENAMED, rebaseline=True).counts.pending == 6
+    assert lab.run(RENAMED).counts.delivered == 6
     received = [(e.uuid, e.distinct_id, e.timestamp) for e in lab.posthog.project.received]
     repeated = [one for one in received if received.count(one) > 1]
     assert {person for _, person, _ in repeated} >= {"u1", "u2", "u6"}
     assert len({uuid for uuid, *_ in received}) == len(set(received))
+
+
+@pytest.mark.parametrize("annotation", [PERSONS, RENAMED], ids=["same", "changed"])
+def test_rebaseline_does_not_believe_what_posthog_may_have_otherwise(lab: Lab, annotation: dict[str, Any]) -> None:
+    lab.build(persons(2))
+    lab.run(PERSONS)
+    lab.build(persons(2, changed=1))
+    lab.posthog.inject(Script(then=LoseAnswer()))
+    assert lab.run(PERSONS).status is RunStatus.ERROR
+    lab.posthog.inject(None)
+    lab.build(persons(2))
+    assert lab.plan(annotation, rebaseline=True).known == (1 if annotation is RENAMED else 0)
+    assert lab.run(annotation, rebaseline=True).counts.pending == 1
+    assert lab.run(annotation).counts.delivered == 1
+    (person,) = (p for p in lab.posthog.project.persons if p.distinct_ids[0] == "u1")
+    assert person.properties[annotation["properties"][0] if annotation is PERSONS else "remark"] == "n"
+
+
+def test_rebaseline_with_nothing_to_take_is_no_error(lab: Lab) -> None:
+    lab.build(persons(2))
+    lab.run(PERSONS)
+    run = lab.run(PERSONS, rebaseline=True)
+    assert (run.status, run.counts.unchanged, run.counts.known) == (RunStatus.SUCCESS, 2, 0)
+
+
+def test_a_refused_rebaseline_leaves_everything_as_it_was(lab: Lab) -> None:
+    both = {**PERSONS, "properties": ["note", "extra"]}
+    lab.build(persons(5))
+    lab.run(both)
+    lab.build("select 'u1' as id, 'n' as note")
+    assert lab.run(PERSONS, rebaseline=True).status is RunStatus.UNSAFE
+    lab.build(persons(5))
+    assert lab.run(both).counts.unchanged == 5
+
+
+def test_rows_left_by_a_rebaseline_were_never_sent_and_may_still_change_their_person(lab: Lab) -> None:
+    lab.build(events("a"))
+    lab.run(EVENTS)
+    new = " union all select 2, '{person}', timestamp '2026-01-02 03:04:05', 'new'"
+    renamed = {**EVENTS, "properties": {"remark": "note"}}
+    lab.build(events("a") + new.format(person="wrong"))
+    assert lab.run(renamed, rebaseline=True).counts.pending == 1
+    lab.build(events("a") + new.format(person="right"))
+    assert lab.run(renamed).counts.delivered == 1
 
 
 def test_rows_left_by_a_rebaseline_hold_the_window_of_a_cursor_back(lab: Lab) -> None:
@@ -162,6 +206,18 @@ def test_an_adopted_sync_goes_on_and_keeps_its_uuids(lab: Lab) -> None:
     assert lab.run(new).counts.delivered == 1
     assert [event.properties["note"] for event in lab.posthog.project.events] == ["b"]
     assert lab.sql("select distinct sync_name from {state}.sync_runs") == [("new_name",)]
+
+
+def test_what_an_adopted_sync_delivers_is_newer_than_what_it_delivered_before(lab: Lab) -> None:
+    old, new = {**PERSONS, "name": "old_name"}, {**PERSONS, "name": "new_name"}
+    for note in ("a", "b", "c", "trial"):
+        lab.build(f"select 'u1' as id, '{note}' as note")
+        lab.run(old)
+    lab.run(new, adopt="old_name")
+    for note in ("paid", "trial"):
+        lab.build(f"select 'u1' as id, '{note}' as note")
+        assert lab.run(new).counts.delivered == 1
+        assert lab.posthog.project.persons[0].properties["note"] == note
 
 
 def test_rejected_rows_are_adopted_too(lab: Lab) -> None:
