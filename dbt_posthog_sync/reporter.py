@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dbt_posthog_sync.diagnosis import Check
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
@@ -146,6 +147,17 @@ def run_values(run: SyncRun) -> dict[str, Any]:
         "seconds": round(run.seconds, 3),
         "phases": {name: round(seconds, 3) for name, seconds in run.phases},
     }
+
+
+def check_text(check: Check) -> str:
+    """A check as people read it: verdict and part, and beside them what was found."""
+    opening = f"{check.verdict.value:<7}  {check.name:<20}  "
+    return ("\n" + " " * len(opening)).join([f"{opening}{check.findings[0]}", *check.findings[1:]])
+
+
+def check_values(check: Check) -> dict[str, Any]:
+    """A check as JSON values."""
+    return {"name": check.name, "verdict": check.verdict.value, "findings": list(check.findings)}
 
 
 def request_text(sync_name: str, request: RenderedRequest) -> str:

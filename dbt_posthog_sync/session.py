@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, UnsafePlan
 from dbt_posthog_sync.http import RetryPolicy, Timeout
+from dbt_posthog_sync.manifest import Manifest
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
@@ -28,6 +29,7 @@ from dbt_posthog_sync.project import Project
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
+from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
@@ -100,6 +102,17 @@ class SessionOptions:
         known = {name: values[name] for name in cls.__slots__ if name in values}
         return cls(**{**known, "variables": _variables(values.get("variables", "{}")), "environ": environ})
 
+    def dbt_options(self, folder: Path) -> DbtOptions:
+        """Where dbt finds the connection of the project in this folder."""
+        return DbtOptions(
+            project_dir=folder,
+            profiles_dir=self.profiles_dir,
+            profile=self.profile,
+            target=self.target,
+            threads=self.threads,
+            variables=self.variables,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PlanFound:
@@ -123,9 +136,10 @@ class Session:
     def __enter__(self) -> Session:
         options = self._options
         self._syncs = self._project.selected(options.select_words, options.exclude_words)
-        self._warehouse = DbtWarehouse(self._dbt_options())
-        self._check_adapter()
-        self._check_manifest_target()
+        self._warehouse = DbtWarehouse(options.dbt_options(self._project.folder))
+        problem = target_problem(self._project.manifest, self._project.target_path, self._syncs, self._warehouse)
+        if problem is not None:
+            raise SettingsError(problem)
         if options.sends:
             self._check_target()
         self._check_adoption()
@@ -219,17 +233,6 @@ class Session:
             return None
         return self._settings.project_key(self._options.environ).reveal()
 
-    def _dbt_options(self) -> DbtOptions:
-        options = self._options
-        return DbtOptions(
-            project_dir=self._project.folder,
-            profiles_dir=options.profiles_dir,
-            profile=options.profile,
-            target=options.target,
-            threads=options.threads,
-            variables=options.variables,
-        )
-
     def _reading_planner(self) -> Planner:
         """A planner for commands that only read the state; one that writes makes sure of it when it writes."""
         planner = self._planner()
@@ -315,30 +318,31 @@ class Session:
                 )
             )
 
-    def _check_manifest_target(self) -> None:
-        """The relations come from the manifest, so one made for `dev` would send development data to production."""
-        schemas = {sync.model.schema for sync in self._syncs if sync.model.resource_type != "source"}
-        other, connected = self._warehouse.other_target_of(schemas), self._warehouse.target_name
-        if other is not None:
-            raise SettingsError(
-                Problem(
-                    f"the manifest was made for the target `{other}` (schema {', '.join(sorted(schemas))}), and the "
-                    f"target `{connected}` is connected.",
-                    f"Run dbt with --target {connected} first; dbt parse is enough if the tables are there.",
-                    file=str(self._project.target_path / "manifest.json"),
-                )
-            )
 
-    def _check_adapter(self) -> None:
-        built_with, connected = self._project.manifest.adapter_type, self._warehouse.adapter_type
-        if built_with and built_with != connected:
-            raise SettingsError(
-                Problem(
-                    f"the manifest was made for {built_with}, and the target `{self._warehouse.target_name}` is "
-                    f"{connected}.",
-                    "Name the target that dbt built with --target.",
-                )
-            )
+def target_problem(
+    manifest: Manifest, target_path: Path, syncs: Iterable[Sync], warehouse: DbtWarehouse
+) -> Problem | None:
+    """Say what is wrong when the manifest was made for another target than the one that is connected.
+
+    The relations come from the manifest, so one made for `dev` would send development data to production.
+    """
+    connected = warehouse.target_name
+    if manifest.adapter_type and manifest.adapter_type != warehouse.adapter_type:
+        return Problem(
+            f"the manifest was made for {manifest.adapter_type}, and the target `{connected}` is "
+            f"{warehouse.adapter_type}.",
+            "Name the target that dbt built with --target.",
+        )
+    schemas = {sync.model.schema for sync in syncs if sync.model.resource_type != "source"}
+    other = warehouse.other_target_of(schemas)
+    if other is None:
+        return None
+    return Problem(
+        f"the manifest was made for the target `{other}` (schema {', '.join(sorted(schemas))}), and the target "
+        f"`{connected}` is connected.",
+        f"Run dbt with --target {connected} first; dbt parse is enough if the tables are there.",
+        file=str(target_path / "manifest.json"),
+    )
 
 
 def _nobody_watches(_name: str, _settled: int, _total: int) -> None:
