@@ -144,6 +144,7 @@ def plan(**values: Any) -> None:
 @scan_options
 @click.option("--mock", is_flag=True, help="Print the exact requests instead of sending them; needs no key.")
 @click.option("--adopt", metavar="OLD_NAME", help="Go on with the state of a sync that was renamed; select one sync.")
+@click.option("--verify", is_flag=True, help="Then count in PostHog what landed; needs the personal API key.")
 @sending_options
 @project_options
 @connection_options
@@ -182,6 +183,8 @@ def _check_combination(values: dict[str, Any]) -> None:
     if values["mock"] and (values["rebaseline"] or values["adopt"]):
         flag = "--rebaseline" if values["rebaseline"] else "--adopt"
         raise click.UsageError(f"{flag} changes the state and sends nothing, so --mock has nothing to show.")
+    if values["mock"] and values.get("verify"):
+        raise click.UsageError("--mock sends nothing, so --verify has nothing to find.")
 
 
 def _send(command: str, values: dict[str, Any]) -> int:
@@ -189,13 +192,18 @@ def _send(command: str, values: dict[str, Any]) -> int:
     from dbt_posthog_sync.interruption import Interruption
     from dbt_posthog_sync.project import target_folder
     from dbt_posthog_sync.results import Results
+    from dbt_posthog_sync.verification import verify_run
 
     folder = target_folder(values["project_dir"], values["target_path"])
     args = {"command": command, **{name: value for name, value in values.items() if name in _TOLD_OPTIONS}}
     options = _session_options({**values, "sends": True})
     with Results(folder, args, say) as results:
         with _session(options) as session, Interruption(_stopping(session), _leave) as interruption:
+            # A missing key is told before anything is sent.
+            api = session.private_api() if values.get("verify") else None
             code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
+            if api is not None and not session.is_stopped and results.runs:
+                code = max(code, verify_run(session, api, session.run_id, values["output"]))
         results.exit_code = interruption.exit_code or code
     return results.exit_code
 
@@ -253,6 +261,24 @@ def _mock(options: SessionOptions, output: str) -> None:
     say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
 
 
+@cli.command(epilog=_example("dbt-posthog-sync verify 5f0c5a0e-5f4b-4a53-9d3a-0f6f4f8f7a10"))
+@click.argument("run_id", required=False)
+@click.option("--wait", default=60, type=click.IntRange(min=0), help="Seconds without anything new that end the wait.")
+@project_options
+@connection_options
+def verify(run_id: str | None, wait: int, **values: Any) -> None:
+    """Verify in PostHog that what a run sent has landed, and tell PostHog's warnings about it.
+
+    Without RUN_ID the last run. Needs a personal API key with the scope query:read. Exit code 4 when messages are
+    missing, 1 when PostHog noted that it lost something of them.
+    """
+    from dbt_posthog_sync.verification import verify_run
+
+    with _session(_session_options(values)) as session:
+        code = verify_run(session, session.private_api(), run_id, values["output"], wait)
+    sys.exit(code)
+
+
 @cli.command(epilog=_example("dbt-posthog-sync status --target prod"))
 @click.option("--last", default=10, type=click.IntRange(min=1), help="How many sync runs to show.")
 @project_options
@@ -276,18 +302,11 @@ def debug(send_test_event: bool, **values: Any) -> None:
     Every part is checked, also when another one fails. Nothing is left in the warehouse, and nothing is sent to PostHog
     without --send-test-event.
     """
-    from dbt_posthog_sync.diagnosis import exit_code_of
     from dbt_posthog_sync.examination import Examination
-    from dbt_posthog_sync.reporter import as_json, check_text, check_values
+    from dbt_posthog_sync.verification import tell_checks
 
-    checks = []
-    for check in Examination(_session_options(values), send_test_event=send_test_event).checks():
-        checks.append(check)
-        if values["output"] == "text":
-            click.echo(check_text(check))
-    if values["output"] == "json":
-        click.echo(as_json("debug", checks=[check_values(check) for check in checks]))
-    sys.exit(exit_code_of(checks))
+    examination = Examination(_session_options(values), send_test_event=send_test_event)
+    sys.exit(tell_checks(examination.checks(), values["output"]))
 
 
 @cli.command(epilog=_example("dbt-posthog-sync schema > posthog_sync.schema.json"))

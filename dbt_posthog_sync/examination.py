@@ -21,12 +21,13 @@ from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.project import project_folder, target_folder
 from dbt_posthog_sync.scope import needed_scopes
 from dbt_posthog_sync.secret import Secret
-from dbt_posthog_sync.session import SessionOptions, target_problem
+from dbt_posthog_sync.session import SessionOptions
 from dbt_posthog_sync.settings import SETTINGS_FILE, Settings, read_settings
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.trial_event import TrialEvent
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 from dbt_posthog_sync.warehouse.rights import probe_rights
+from dbt_posthog_sync.warehouse.target import target_problem
 
 PATIENCE = Patience(RetryPolicy(attempts=3, total_seconds=30.0))
 """Who looks at a diagnosis does not want to wait five minutes for it."""

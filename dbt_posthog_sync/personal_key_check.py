@@ -12,7 +12,7 @@ from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.http import host_of
 from dbt_posthog_sync.key_check import CLOUD
 from dbt_posthog_sync.private_answer import KeyStanding
-from dbt_posthog_sync.private_api import CURRENT_PROJECT, PrivateApi, PrivateApiConfig
+from dbt_posthog_sync.private_api import PrivateApi, private_api_config
 from dbt_posthog_sync.scope import PERSON_READ, PROJECT_READ, QUERY_READ, USEFUL
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.settings import Settings
@@ -44,7 +44,7 @@ class PersonalKeyCheck:
 
     def api(self, host: Host | None = None) -> PrivateApi:
         """A client with this key."""
-        return PrivateApi(config_of(self.settings, self.personal_key, host), patience=self.patience)
+        return PrivateApi(private_api_config(self.settings, self.personal_key, host), patience=self.patience)
 
     def checks(self) -> Iterator[Check]:
         """The key, its scopes, its project; the later ones only where the key is good."""
@@ -137,16 +137,6 @@ class PersonalKeyCheck:
             _WHICH_PROJECT,
             exit_code=2,
         )
-
-
-def config_of(settings: Settings, personal_key: Secret, host: Host | None = None) -> PrivateApiConfig:
-    """How the private API is reached, as the settings say."""
-    return PrivateApiConfig(
-        host=(host or settings.host).api,
-        personal_key=personal_key,
-        project_id=settings.project_id or CURRENT_PROJECT,
-        key_variable=settings.personal_key_variable,
-    )
 
 
 def _read_project(api: PrivateApi) -> None:

@@ -24,6 +24,7 @@ from dbt_posthog_sync.errors import (
     DestinationUnavailable,
     ScopeMissing,
 )
+from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.http import Timeout, get, host_of, new_session, one_line, post, redacted, retry_after_seconds
 from dbt_posthog_sync.private_answer import (
     ApiPerson,
@@ -36,6 +37,7 @@ from dbt_posthog_sync.private_answer import (
     read_rows,
 )
 from dbt_posthog_sync.secret import Secret
+from dbt_posthog_sync.settings import Settings
 
 CURRENT_PROJECT = "@current"
 """The project that the key's owner looked at last; debug says so, because a click changes it."""
@@ -75,6 +77,16 @@ class PrivateApiConfig:
     project_id: str = CURRENT_PROJECT
     key_variable: str = "POSTHOG_PERSONAL_API_KEY"
     timeout: Timeout = Timeout(read=_READ_SECONDS)  # noqa: RUF009 (a frozen value)
+
+
+def private_api_config(settings: Settings, personal_key: Secret, host: Host | None = None) -> PrivateApiConfig:
+    """How the private API is reached, as the settings say; `host` asks another one than theirs."""
+    return PrivateApiConfig(
+        host=(host or settings.host).api,
+        personal_key=personal_key,
+        project_id=settings.project_id or CURRENT_PROJECT,
+        key_variable=settings.personal_key_variable,
+    )
 
 
 @dataclass(frozen=True, slots=True)

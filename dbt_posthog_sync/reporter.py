@@ -8,7 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dbt_posthog_sync.diagnosis import Check
+from dbt_posthog_sync.ingestion_warning import meaning_of
 from dbt_posthog_sync.plan import Plan, Sample
+from dbt_posthog_sync.proof import Proof
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
 
@@ -158,6 +160,51 @@ def check_text(check: Check) -> str:
 def check_values(check: Check) -> dict[str, Any]:
     """A check as JSON values."""
     return {"name": check.name, "verdict": check.verdict.value, "findings": list(check.findings)}
+
+
+def proof_text(proof: Proof) -> str:
+    """A proof as people read it: how much landed, by object, and PostHog's warnings with their meaning."""
+    dispatch = proof.dispatch
+    if not dispatch.total:
+        lines = [f"run {dispatch.run_id}: nothing was sent, so there is nothing to find"]
+    else:
+        landed = min(proof.landed.total, dispatch.total)
+        lines = [f"run {dispatch.run_id}: {landed:,} of {dispatch.total:,} messages are in PostHog"]
+        lines += [f"  {kind.value}: {found:,} of {sent:,}" for kind, sent, found in proof.objects()]
+    if proof.landed.total > dispatch.total:
+        lines.append(f"  {proof.landed.total - dispatch.total:,} more are there that were sent without an answer")
+    if proof.advice:
+        lines.append(f"  {proof.advice}")
+    for kind, count in proof.warnings:
+        meaning = meaning_of(kind)
+        lines.append(f"  warning {kind} ({count:,} noted, {meaning.effect.value}): {meaning.words}.")
+    if proof.warnings_problem:
+        lines.append(f"  The ingestion warnings could not be read: {proof.warnings_problem}")
+    return "\n".join(lines)
+
+
+def proof_values(proof: Proof) -> dict[str, Any]:
+    """A proof as JSON values."""
+    return {
+        "run_id": proof.dispatch.run_id,
+        "sent": proof.dispatch.total,
+        "landed": proof.landed.total,
+        "missing": proof.missing,
+        "objects": {kind.value: {"sent": sent, "landed": found} for kind, sent, found in proof.objects()},
+        "advice": proof.advice or None,
+        "warnings": [
+            {
+                "type": kind,
+                "noted": count,
+                "effect": meaning_of(kind).effect.value,
+                "meaning": meaning_of(kind).words,
+            }
+            for kind, count in proof.warnings
+        ],
+        "warnings_problem": proof.warnings_problem or None,
+        "polls": proof.polls,
+        "exit_code": proof.exit_code,
+    }
 
 
 def request_text(sync_name: str, request: RenderedRequest) -> str:

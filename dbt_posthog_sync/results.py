@@ -49,6 +49,11 @@ class Results:
         """Take the record of a sync run."""
         self._runs.append(run)
 
+    @property
+    def runs(self) -> tuple[SyncRun, ...]:
+        """The records so far."""
+        return tuple(self._runs)
+
     def __enter__(self) -> Results:
         self._begun = self.clock()
         return self

@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,22 +18,23 @@ from dbt_posthog_sync.courier import CourierSettings
 from dbt_posthog_sync.delivery import DeliverySettings
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
-from dbt_posthog_sync.errors import SettingsError, UnsafePlan
+from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
 from dbt_posthog_sync.http import RetryPolicy, Timeout
-from dbt_posthog_sync.manifest import Manifest
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
+from dbt_posthog_sync.private_api import PrivateApi, private_api_config
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.project import Project
+from dbt_posthog_sync.proof import Dispatch
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
-from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 from dbt_posthog_sync.warehouse.profile import DbtOptions
+from dbt_posthog_sync.warehouse.target import target_problem
 
 _SYNC_FIELDS = (
     "id",
@@ -209,6 +210,43 @@ class Session:
         if self._runner is not None:
             self._runner.stop()
 
+    @property
+    def run_id(self) -> str:
+        """Id of what this session runs."""
+        return self._run_id
+
+    @property
+    def is_stopped(self) -> bool:
+        """True after `stop`."""
+        return self._is_stopped
+
+    def private_api(self) -> PrivateApi:
+        """PostHog's private API, by the personal API key.
+
+        Raises:
+            SettingsError: there is no such key.
+        """
+        return PrivateApi(private_api_config(self._settings, self._settings.personal_key(self._options.environ)))
+
+    def dispatch(self, run_id: str | None) -> Dispatch:
+        """What a run sent, by the record in the warehouse; None stands for the last one.
+
+        Raises:
+            StateError: there is no such run.
+        """
+        state = self._reading_planner().state
+        last = state.runs(1) if state.exists() else []
+        found = state.dispatch(run_id or str(last[0][0])) if last else None
+        if found is None:
+            what = f"the run {run_id}" if run_id else "any run"
+            raise StateError(
+                Problem(
+                    f"the state schema `{state.schema}` does not know {what}.",
+                    "`dbt-posthog-sync status --output json` lists the runs; check --target.",
+                )
+            )
+        return found
+
     def status(self, most: int) -> dict[str, Any]:
         """What the state schema says: syncs, last runs, rejected rows."""
         state = self._reading_planner().state
@@ -317,32 +355,6 @@ class Session:
                     "Select the one that was renamed: --select NAME.",
                 )
             )
-
-
-def target_problem(
-    manifest: Manifest, target_path: Path, syncs: Iterable[Sync], warehouse: DbtWarehouse
-) -> Problem | None:
-    """Say what is wrong when the manifest was made for another target than the one that is connected.
-
-    The relations come from the manifest, so one made for `dev` would send development data to production.
-    """
-    connected = warehouse.target_name
-    if manifest.adapter_type and manifest.adapter_type != warehouse.adapter_type:
-        return Problem(
-            f"the manifest was made for {manifest.adapter_type}, and the target `{connected}` is "
-            f"{warehouse.adapter_type}.",
-            "Name the target that dbt built with --target.",
-        )
-    schemas = {sync.model.schema for sync in syncs if sync.model.resource_type != "source"}
-    other = warehouse.other_target_of(schemas)
-    if other is None:
-        return None
-    return Problem(
-        f"the manifest was made for the target `{other}` (schema {', '.join(sorted(schemas))}), and the target "
-        f"`{connected}` is connected.",
-        f"Run dbt with --target {connected} first; dbt parse is enough if the tables are there.",
-        file=str(target_path / "manifest.json"),
-    )
 
 
 def _nobody_watches(_name: str, _settled: int, _total: int) -> None:

@@ -19,7 +19,10 @@ MOST_ROWS = 50_000
 TABLES: Mapping[str, tuple[str, frozenset[str]]] = {
     "persons": ("persons", frozenset({"id", "properties", "created_at", "is_identified"})),
     "person_distinct_ids": ("person_distinct_ids", frozenset({"distinct_id", "person_id"})),
-    "events": ("events", frozenset({"uuid", "event", "distinct_id", "timestamp", "properties", "person_id"})),
+    "events": (
+        "events",
+        frozenset({"uuid", "event", "distinct_id", "timestamp", "created_at", "properties", "person_id"}),
+    ),
     "system.ingestion_warnings": ("ingestion_warnings", frozenset({"source", "type", "details", "timestamp"})),
 }
 """PostHog's name of a table, its name in SQLite, and its columns."""

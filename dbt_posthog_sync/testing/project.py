@@ -18,6 +18,7 @@ from typing import Any
 from dbt_posthog_sync.testing.captured import CapturedEvent, LostEvent, Protocol
 from dbt_posthog_sync.testing.groups import Group, Groups, discard_reason
 from dbt_posthog_sync.testing.people import PERSON_EVENTS, People, Person
+from dbt_posthog_sync.testing.timestamps import EPOCH
 from dbt_posthog_sync.testing.wire import compact_json
 
 _NEED_PERSON = frozenset(["$identify", "$create_alias", "$merge_dangerously", "$groupidentify"])
@@ -38,6 +39,7 @@ class StoredEvent:
         protocol: v0 or v1.
         historical: the batch was sent as a historical migration.
         personless: stored without person processing.
+        created_at: when it was stored.
     """
 
     number: int
@@ -49,6 +51,7 @@ class StoredEvent:
     protocol: Protocol
     historical: bool
     personless: bool
+    created_at: datetime = EPOCH
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -260,6 +263,7 @@ class Project:
             protocol=event.protocol,
             historical=event.historical,
             personless=personless,
+            created_at=datetime.now(timezone.utc),
         )
         self._received.append(stored)
         self._events[stored.key] = stored

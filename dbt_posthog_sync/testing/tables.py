@@ -19,8 +19,8 @@ _CREATE = {
     "is_identified int) without rowid",
     "person_distinct_ids": "create table person_distinct_ids (distinct_id text primary key not null, "
     "person_id text not null) without rowid",
-    "events": "create table events (uuid text, event text, distinct_id text, timestamp text, properties text, "
-    "person_id text)",
+    "events": "create table events (uuid text, event text, distinct_id text, timestamp text, created_at text, "
+    "properties text, person_id text)",
     "system.ingestion_warnings": "create table ingestion_warnings (source text, type text, details text, "
     "timestamp text)",
 }
@@ -105,7 +105,8 @@ def _events(project: Project) -> Iterable[Sequence[Any]]:
     owners = {distinct_id: person.uuid for person in project.persons for distinct_id in person.distinct_ids}
     for event in project.received:
         owner = owners.get(event.distinct_id)
-        yield event.uuid, event.event, event.distinct_id, _moment(event.timestamp), event.properties_json, owner
+        moments = _moment(event.timestamp), _moment(event.created_at)
+        yield event.uuid, event.event, event.distinct_id, *moments, event.properties_json, owner
 
 
 def _warnings(project: Project) -> Iterable[Sequence[Any]]:
