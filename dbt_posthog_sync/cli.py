@@ -192,7 +192,7 @@ def _send(command: str, values: dict[str, Any]) -> int:
     from dbt_posthog_sync.interruption import Interruption
     from dbt_posthog_sync.project import target_folder
     from dbt_posthog_sync.results import Results
-    from dbt_posthog_sync.verification import verify_run
+    from dbt_posthog_sync.verification import verify_dispatch
 
     folder = target_folder(values["project_dir"], values["target_path"])
     args = {"command": command, **{name: value for name, value in values.items() if name in _TOLD_OPTIONS}}
@@ -202,8 +202,9 @@ def _send(command: str, values: dict[str, Any]) -> int:
             # A missing key is told before anything is sent.
             api = session.private_api() if values.get("verify") else None
             code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
-            if api is not None and not session.is_stopped and results.runs:
-                code = max(code, verify_run(session, api, session.run_id, values["output"]))
+            sent = session.dispatch(session.run_id) if api and results.has_sent and not session.is_stopped else None
+        if api is not None and sent is not None:
+            code = max(code, verify_dispatch(api, sent, values["output"]))
         results.exit_code = interruption.exit_code or code
     return results.exit_code
 
@@ -272,11 +273,11 @@ def verify(run_id: str | None, wait: int, **values: Any) -> None:
     Without RUN_ID the last run. Needs a personal API key with the scope query:read. Exit code 4 when messages are
     missing, 1 when PostHog noted that it lost something of them.
     """
-    from dbt_posthog_sync.verification import verify_run
+    from dbt_posthog_sync.verification import verify_dispatch
 
     with _session(_session_options(values)) as session:
-        code = verify_run(session, session.private_api(), run_id, values["output"], wait)
-    sys.exit(code)
+        api, sent = session.private_api(), session.dispatch(run_id)
+    sys.exit(verify_dispatch(api, sent, values["output"], wait))
 
 
 @cli.command(epilog=_example("dbt-posthog-sync status --target prod"))

@@ -136,7 +136,8 @@ class KeyCheck:
                 raise DestinationUnavailable(f"{host_of(host.ingest)} answered {answer.status_code}. Try again later.")
         said, configured = _object(flags), _object(config)
         # PostHog's own host has /array for certain; elsewhere a 404 may be a proxy's.
-        if flags.status_code == 401 or (config.status_code == 404 and host.region is not None):
+        is_refused = flags.status_code == 401 and "WWW-Authenticate" not in flags.headers  # else it is a proxy's login
+        if is_refused or (config.status_code == 404 and host.region is not None):
             return _Answers(Knowledge.UNKNOWN)
         if flags.status_code == 200 and ("flags" in said or "featureFlags" in said):
             limited = said.get("quotaLimited")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from dbt_posthog_sync.budget import Patience
@@ -21,6 +20,7 @@ MOST_POLLS = 120
 """However much is still coming, ten minutes are enough."""
 
 _CLOCKS_DIFFER = timedelta(hours=1)
+_BEFORE_THE_RUN = timedelta(minutes=1)  # warnings carry no run id: going back further would show those of earlier runs
 _NEEDED_BY = "verify"
 _NAMES = {ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify", ObjectType.PAGE: "$pageview"}
 
@@ -40,18 +40,10 @@ _WARNINGS = (
 class Prover:
     """Proves runs by a personal API key with the scope query:read."""
 
-    def __init__(
-        self,
-        api: PrivateApi,
-        patience: Patience,
-        *,
-        wait_seconds: float = WAIT_SECONDS,
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, api: PrivateApi, patience: Patience, *, wait_seconds: float = WAIT_SECONDS) -> None:
         self._api = api
         self._patience = patience
         self._idle_polls = int(wait_seconds // POLL_SECONDS)
-        self._is_stopped = is_stopped
 
     def prove(self, dispatch: Dispatch) -> Proof:
         """Count what landed until everything has, or nothing new comes.
@@ -60,24 +52,22 @@ class Prover:
             DestinationRefused: the key, its scope or the project is wrong.
             DestinationUnavailable: PostHog did not answer.
         """
-        since = self._patience.now() - timedelta(seconds=dispatch.age_seconds) - _CLOCKS_DIFFER
-        values = {"since": since.isoformat(timespec="seconds").replace("+00:00", "Z")}
-        landed, polls = self._wait(dispatch, values) if dispatch.total else (Landed(), 0)
+        began = self._patience.now() - timedelta(seconds=dispatch.age_seconds)
+        landed, polls = self._wait(dispatch, _text(began - _CLOCKS_DIFFER)) if dispatch.total else (Landed(), 0)
         try:
-            found = self._api.query(
-                _WARNINGS, {"lib": LIBRARY, **values}, name="dbt-posthog-sync warnings", needed_by=_NEEDED_BY
-            )
+            values = {"lib": LIBRARY, "since": _text(began - _BEFORE_THE_RUN)}
+            found = self._api.query(_WARNINGS, values, name="dbt-posthog-sync warnings", needed_by=_NEEDED_BY)
         except DestinationRefused as error:  # an older PostHog has no such table
             return Proof(dispatch, landed, warnings_problem=str(error), polls=polls)
         return Proof(dispatch, landed, tuple((str(kind), int(count)) for kind, count in found), polls=polls)
 
-    def _wait(self, dispatch: Dispatch, values: dict[str, Any]) -> tuple[Landed, int]:
+    def _wait(self, dispatch: Dispatch, since: str) -> tuple[Landed, int]:
         landed, polls, idle = Landed(), 0, 0
         while True:
-            before, landed = landed.total, self._landed({"run_id": dispatch.run_id, **values})
+            before, landed = landed.total, self._landed({"run_id": dispatch.run_id, "since": since})
             polls += 1
             idle = 0 if landed.total > before else idle + 1
-            is_over = idle > self._idle_polls or polls >= MOST_POLLS or self._is_stopped()
+            is_over = idle > self._idle_polls or polls >= MOST_POLLS
             if landed.total >= dispatch.total or is_over:
                 return landed, polls
             self._patience.pause(POLL_SECONDS)
@@ -87,3 +77,7 @@ class Prover:
         total, *named = (int(count) for count in rows[0]) if rows else (0,)
         by_object = list(zip(_NAMES, named, strict=False))
         return Landed(total, (*by_object, (ObjectType.EVENT, total - sum(named))))
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -50,9 +50,9 @@ class Results:
         self._runs.append(run)
 
     @property
-    def runs(self) -> tuple[SyncRun, ...]:
-        """The records so far."""
-        return tuple(self._runs)
+    def has_sent(self) -> bool:
+        """True when syncs were run, and PostHog took what it was given."""
+        return bool(self._runs) and not any(run.is_posthog_away for run in self._runs)
 
     def __enter__(self) -> Results:
         self._begun = self.clock()

@@ -9,33 +9,30 @@ import click
 from dbt_posthog_sync.budget import Patience
 from dbt_posthog_sync.diagnosis import Check, exit_code_of
 from dbt_posthog_sync.private_api import PrivateApi
+from dbt_posthog_sync.proof import Dispatch
 from dbt_posthog_sync.prover import WAIT_SECONDS, Prover
 from dbt_posthog_sync.reporter import as_json, check_text, check_values, proof_text, proof_values
-from dbt_posthog_sync.session import Session
 from dbt_posthog_sync.terminal import say
 
 
-def verify_run(
-    session: Session, api: PrivateApi, run_id: str | None, output: str, wait_seconds: float = WAIT_SECONDS
-) -> int:
+def verify_dispatch(api: PrivateApi, dispatch: Dispatch, output: str, wait_seconds: float = WAIT_SECONDS) -> int:
     """Ask PostHog what landed of a run, tell it, and return the exit code.
 
+    Call it when the warehouse is closed: an open DuckDB file would keep dbt waiting too.
+
     Args:
-        session: whose warehouse has the record of the run.
         api: PostHog's private API.
-        run_id: the run; None for the last one.
+        dispatch: what the run sent.
         output: text or json.
         wait_seconds: how long nothing new may come before the wait ends.
 
     Raises:
-        StateError: there is no such run.
         DestinationRefused: the personal API key, its scope or the project is wrong.
         DestinationUnavailable: PostHog did not answer.
     """
-    dispatch = session.dispatch(run_id)
     if dispatch.total:
         say(f"Looking for {dispatch.total:,} messages of run {dispatch.run_id} in PostHog.")
-    prover = Prover(api, Patience(), wait_seconds=wait_seconds, is_stopped=lambda: session.is_stopped)
+    prover = Prover(api, Patience(), wait_seconds=wait_seconds)
     proof = prover.prove(dispatch)
     click.echo(as_json("verify", **proof_values(proof)) if output == "json" else proof_text(proof))
     return proof.exit_code

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -121,6 +123,28 @@ def test_a_proxy_that_passes_on_nothing_but_messages_is_told(posthog: StandIn) -
     check = key_check(own(posthog)).token()
     assert check.verdict is Verdict.WARNING
     assert "--send-test-event" in check.findings[0]
+
+
+def test_a_login_of_a_proxy_is_no_word_of_posthog() -> None:
+    class Wall(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Wall) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        check = key_check(Host(address, address, None)).token()
+        server.shutdown()
+    assert check.verdict is Verdict.WARNING
 
 
 def test_a_project_over_its_quota_is_told() -> None:

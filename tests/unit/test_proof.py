@@ -96,10 +96,6 @@ def test_a_part_that_is_missing(posthog: StandIn) -> None:
     assert "verify again in some minutes" in proof.advice
 
 
-def test_a_stop_ends_the_wait(posthog: StandIn) -> None:
-    assert proof_of(posthog, is_stopped=lambda: True).polls == 1
-
-
 def test_more_than_was_confirmed_is_no_fault(posthog: StandIn) -> None:
     posthog.project.take(EVENTS)
     proof = proof_of(posthog, {ObjectType.EVENT: 2})
