@@ -24,6 +24,7 @@ from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.session import SessionOptions
 from dbt_posthog_sync.settings import SETTINGS_FILE, Settings, read_settings
 from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.trial_event import NAME as TEST_EVENT
 from dbt_posthog_sync.trial_event import TrialEvent
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 from dbt_posthog_sync.warehouse.rights import probe_rights
@@ -60,6 +61,7 @@ class Examination:
         self._settings: Settings | None = None
         self._manifest: Manifest | None = None
         self._syncs: tuple[Sync, ...] = ()
+        self._may_send = False
 
     def checks(self) -> Iterator[Check]:
         """Every check, as soon as it is done.
@@ -141,12 +143,13 @@ class Examination:
 
     def _check_target(self, folder: Path, warehouse: DbtWarehouse) -> Check:
         name, target = "dbt profile", warehouse.target_name
+        self._may_send = self._settings is not None and self._settings.may_send(target)
         if self._manifest is not None:
             path = target_folder(folder, self._options.target_path)
             problem = target_problem(self._manifest, path, self._syncs, warehouse)
             if problem is not None:
                 return Check.failed(name, str(problem), exit_code=2)
-        if self._settings is not None and not self._settings.may_send(target):
+        if self._settings is not None and not self._may_send:
             allowed = ", ".join(self._settings.targets)
             return Check.warning(
                 name, f"The target `{target}` may plan and not send: `targets` in posthog_sync.yml allows {allowed}."
@@ -198,7 +201,11 @@ class Examination:
             yield personal
         else:
             yield from personal.checks()
-        if self._send_test_event and project_key is not None:
+        if self._send_test_event and project_key is None:
+            yield Check.not_checked(TEST_EVENT, "there is no project API key")
+        elif self._send_test_event and not self._may_send:
+            yield Check.not_checked(TEST_EVENT, "this target may not send, or the dbt profile cannot be used")
+        elif self._send_test_event and project_key is not None:
             api = None if isinstance(personal, Check) else personal.api()
             yield TrialEvent(settings, project_key, tools.patience).check(api)
 

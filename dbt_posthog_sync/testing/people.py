@@ -73,11 +73,14 @@ class _Entry:
     is_identified: bool = False
     size: int = 0
     is_ghost: bool = False
+    uuid: str = ""
 
     def snapshot(self) -> Person:
         """Freeze the person."""
+        # Made once, when it is first asked for: a digest a person is what reading a million of them would wait for.
+        self.uuid = self.uuid or str(uuid.uuid5(_UUID_NAMESPACE, f"{_TEAM}:{self.distinct_ids[0]}"))
         return Person(
-            str(uuid.uuid5(_UUID_NAMESPACE, f"{_TEAM}:{self.distinct_ids[0]}")),
+            self.uuid,
             tuple(self.distinct_ids),
             dict(self.properties),
             self.is_identified,

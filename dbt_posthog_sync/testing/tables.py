@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from dbt_posthog_sync.testing.hogql import HogQlError, Translation
+from dbt_posthog_sync.testing.people import Person
 from dbt_posthog_sync.testing.project import Project
 from dbt_posthog_sync.testing.timestamps import lenient
 from dbt_posthog_sync.testing.wire import compact_json
@@ -32,7 +33,7 @@ _INDEX = {
 
 def _moment(value: datetime) -> str:
     """A time as text that sorts as the time does."""
-    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    return value.astimezone(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Tables:
@@ -43,6 +44,7 @@ class Tables:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._versions: dict[str, int] = {}
+        self._people: tuple[int, tuple[Person, ...]] = (-1, ())
         _add_functions(self._connection)
 
     def rows(self, query: Translation, *, sees_events: bool = True) -> tuple[list[str], list[list[Any]]]:
@@ -58,6 +60,7 @@ class Tables:
         with self._lock:
             for table in query.tables:
                 self._bring_up_to_date(table)
+            self._people = (-1, ())  # a million of them are large
             if not sees_events and "events" in query.tables:
                 self._connection.execute("delete from events")
                 self._versions.pop("events", None)
@@ -74,7 +77,7 @@ class Tables:
         name = table.removeprefix("system.")
         self._connection.execute(f"drop table if exists {name}")
         self._connection.execute(_CREATE[table])
-        rows = _ROWS[table](self._project)
+        rows = _ROWS[table](self._project, self._persons(version))
         self._connection.execute("begin")
         self._connection.executemany(f"insert into {name} values ({','.join('?' * _columns(table))})", rows)  # noqa: S608
         self._connection.execute("commit")
@@ -82,34 +85,40 @@ class Tables:
             self._connection.execute(_INDEX[table])
         self._versions[table] = version
 
+    def _persons(self, version: int) -> tuple[Person, ...]:
+        """Every person, read once for all tables of a query."""
+        if self._people[0] != version:
+            self._people = (version, self._project.persons)
+        return self._people[1]
+
 
 def _columns(table: str) -> int:
     return _CREATE[table].count(",") + 1
 
 
-def _persons(project: Project) -> Iterable[Sequence[Any]]:
-    for person in project.persons:
+def _persons(_: Project, people: Sequence[Person]) -> Iterable[Sequence[Any]]:
+    for person in people:
         if not person.is_ghost:
             yield person.uuid, compact_json(person.properties), _moment(person.created_at), int(person.is_identified)
 
 
-def _distinct_ids(project: Project) -> Iterable[Sequence[Any]]:
-    for person in project.persons:
+def _distinct_ids(_: Project, people: Sequence[Person]) -> Iterable[Sequence[Any]]:
+    for person in people:
         if not person.is_ghost:
             for distinct_id in person.distinct_ids:
                 yield distinct_id, person.uuid
 
 
-def _events(project: Project) -> Iterable[Sequence[Any]]:
+def _events(project: Project, people: Sequence[Person]) -> Iterable[Sequence[Any]]:
     """Every arrival: PostHog removes repeats in the background, and until then queries see them."""
-    owners = {distinct_id: person.uuid for person in project.persons for distinct_id in person.distinct_ids}
+    owners = {distinct_id: person.uuid for person in people for distinct_id in person.distinct_ids}
     for event in project.received:
         owner = owners.get(event.distinct_id)
         moments = _moment(event.timestamp), _moment(event.created_at)
         yield event.uuid, event.event, event.distinct_id, *moments, event.properties_json, owner
 
 
-def _warnings(project: Project) -> Iterable[Sequence[Any]]:
+def _warnings(project: Project, _: Sequence[Person]) -> Iterable[Sequence[Any]]:
     for warning in project.warnings:
         details = {
             "distinctId": warning.distinct_id,
@@ -121,7 +130,7 @@ def _warnings(project: Project) -> Iterable[Sequence[Any]]:
         yield "plugin-server", warning.type, compact_json(details), _moment(warning.at)
 
 
-_ROWS: Mapping[str, Callable[[Project], Iterable[Sequence[Any]]]] = {
+_ROWS: Mapping[str, Callable[[Project, Sequence[Person]], Iterable[Sequence[Any]]]] = {
     "persons": _persons,
     "person_distinct_ids": _distinct_ids,
     "events": _events,

@@ -113,8 +113,14 @@ def test_a_target_that_may_not_send_and_a_manifest_of_another(shop: Shop) -> Non
     shop.settings(targets=["prod"])
     answer, checks = debug(shop)
     assert (answer.code, checks["dbt profile"]["verdict"]) == (0, "warning")
+    tested = debug(shop, "--send-test-event")[1]["test event"]
+    assert tested["findings"] == ["Not checked, because this target may not send, or the dbt profile cannot be used."]
+    assert shop.posthog.project.received == ()
     manifest_path = shop.folder / "target" / "manifest.json"
     manifest = json.loads(manifest_path.read_text())
+    manifest["metadata"]["dbt_schema_version"] = "https://schemas.getdbt.com/dbt/manifest/v99.json"
+    manifest_path.write_text(json.dumps(manifest))
+    assert debug(shop)[1]["annotations"]["verdict"] == "warning"
     manifest["metadata"]["adapter_type"] = "postgres"
     manifest_path.write_text(json.dumps(manifest))
     answer, checks = debug(shop)
@@ -151,7 +157,7 @@ def test_a_posthog_that_is_away_is_told_for_each_part(shop: Shop, monkeypatch: p
     monkeypatch.delenv("POSTHOG_PROJECT_API_KEY")
     answer, checks = debug(shop, "--send-test-event")
     assert (answer.code, failed(checks)) == (2, ["project API key"])
-    assert list(checks) == PARTS
+    assert list(checks) == [*PARTS, "test event"]
 
 
 def test_a_key_that_posthog_does_not_know(shop: Shop) -> None:

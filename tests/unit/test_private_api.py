@@ -18,7 +18,15 @@ from requests.adapters import BaseAdapter
 from dbt_posthog_sync.budget import Allowance, Budget, Budgets, Patience
 from dbt_posthog_sync.errors import AnswerCut, DestinationRefused, DestinationUnavailable, ScopeMissing, SyncError
 from dbt_posthog_sync.http import RetryPolicy, new_session
-from dbt_posthog_sync.private_answer import ApiProject, Deletion, KeyStanding
+from dbt_posthog_sync.private_answer import (
+    ApiProject,
+    Deletion,
+    KeyStanding,
+    read_deletion,
+    read_persons,
+    read_project,
+    read_rows,
+)
 from dbt_posthog_sync.private_api import PrivateApi, PrivateApiConfig
 from dbt_posthog_sync.secret import Secret
 
@@ -284,6 +292,26 @@ def test_what_may_heal_is_asked_again(failure: Reply | Exception) -> None:
     api = client(Server(in_turn(failure, failure, rows([1]))), clock)
     assert api.query(COUNT, name="n", needed_by="m") == [(1,)]
     assert (api.calls, clock.waits) == (3, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("read", "payloads"),
+    [
+        (read_rows, [None, [], {"results": [1]}, {"results": None}]),
+        (read_persons, [None, {"results": []}]),
+        (read_deletion, [None, {}, {"persons_found": "1"}]),
+        (read_project, [None, {"id": 1}, {"id": 1, "api_token": 5}]),
+    ],
+)
+def test_answers_that_are_none(read: Callable[[Any], object], payloads: list[Any]) -> None:
+    assert [read(payload) for payload in payloads] == [None] * len(payloads)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-01-02T03:04:05", None, 5])
+def test_a_time_that_cannot_be_read_is_none(text: object) -> None:
+    found = read_persons({"results": {"u": {"id": 7, "created_at": text}, "x": None}})
+    assert found is not None
+    assert (list(found), found["u"].id, found["u"].created_at) == (["u"], "7", None)
 
 
 def test_what_does_not_heal_in_time_says_who_waits_for_it() -> None:

@@ -25,6 +25,7 @@ from dbt_posthog_sync.testing import (
     Status,
 )
 from dbt_posthog_sync.testing.hogql import HogQlError, translated
+from dbt_posthog_sync.testing.personal_key import Throttle
 from dbt_posthog_sync.testing.project import Project
 from dbt_posthog_sync.testing.tables import Tables
 
@@ -242,6 +243,10 @@ def test_a_person_made_again_after_a_deletion_is_a_ghost_to_queries(posthog: Sta
     ("query", "expected"),
     [
         ("select count() from events", [[7]]),
+        (
+            "select event, uniq(uuid) from events group by event order by event desc, event asc",
+            [["refund", 1], ["order", 2], ["$set", 1]],
+        ),
         ("select count(*) as n from events as e where e.event = 'order'", [[3]]),
         ("select count(distinct uuid) from events where properties.dbt_posthog_sync_run_id = 'r1'", [[2]]),
         ("select uniq(distinct_id) from events where event != '$set'", [[2]]),
@@ -405,6 +410,17 @@ def test_one_request_too_many_is_told_when_to_come_back(limits: ApiLimits, path:
         assert [status < 300 for status in statuses] == [True, True, False]
         assert statuses[2] == 429
         assert 0 < int(caller.retry_after or 0) <= 60
+
+
+def test_a_window_that_is_over_is_forgotten() -> None:
+    seconds = [0.0]
+    throttle = Throttle(ApiLimits(queries=1), lambda: seconds[0])
+    assert throttle.refusal("queries") is None
+    refusal = throttle.refusal("queries")
+    assert refusal is not None
+    assert refusal.headers == (("Retry-After", "60"),)
+    seconds[0] = 60.0
+    assert throttle.refusal("queries") is None
 
 
 def test_a_query_beside_too_many_others_is_refused() -> None:
