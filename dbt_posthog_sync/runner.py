@@ -271,6 +271,7 @@ class Runner:
             state.update(sync_id, arguments.run, values)
         stored = state.read(sync_id)
         if stored is not None:
+            snapshot.drop_left_behind(stored)
             snapshot.fold_if_due(stored)
 
     def _drop_staged(self, prepared: Prepared, snapshot: Snapshot, doubted: list[int]) -> None:

@@ -100,4 +100,15 @@
 
 {% macro count_base(sync, part='base') %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, part) }}{% endmacro %}
 
-{% macro drop_sync_table(sync, part) %}drop table if exists {{ dbt_posthog_sync.sync_table(sync, part) }}{% endmacro %}
+{# Dropping never waits for a reader: a run that stands still holds what it reads, and would hold up the run that took over. #}
+{% macro drop_sync_table(sync, part) %}{{ return(dbt_posthog_sync.drop_unread(dbt_posthog_sync.sync_table(sync, part))) }}{% endmacro %}
+{% macro drop_left_table(schema, name) %}{{ return(dbt_posthog_sync.drop_unread(dbt_posthog_sync.state_table(schema, name))) }}{% endmacro %}
+{% macro drop_unread(table) %}{{ return(adapter.dispatch('drop_unread', 'dbt_posthog_sync')(table)) }}{% endmacro %}
+{% macro default__drop_unread(table) %}drop table if exists {{ table }}{% endmacro %}
+
+{# Names of the tables of a sync, those included that could not be dropped when they should have been. #}
+{% macro read_tables_of(schema, prefix) %}
+  select table_name from information_schema.tables
+  where table_schema = {{ dbt_posthog_sync.literal(schema) }}
+    and substr(table_name, 1, {{ prefix | length }}) = {{ dbt_posthog_sync.literal(prefix) }}
+{% endmacro %}

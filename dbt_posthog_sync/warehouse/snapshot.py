@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.errors import LeaseLost
 from dbt_posthog_sync.warehouse import Warehouse
-from dbt_posthog_sync.warehouse.arguments import SyncArguments
+from dbt_posthog_sync.warehouse.arguments import SyncArguments, table_prefix
 from dbt_posthog_sync.warehouse.state import State, StoredSync
 
 # A fold rewrites the base once. Below this a log is cheaper to read than a base is to write.
@@ -116,6 +116,15 @@ class Snapshot:
         arguments = self._arguments
         self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
         self._state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
+
+    def drop_left_behind(self, stored: StoredSync) -> None:
+        """Drop tables of this sync that are in use no more, and that somebody still read when they should have gone."""
+        arguments = self._arguments
+        in_use = {stored.base_table, stored.log_table, stored.changes_table}
+        prefix = table_prefix(arguments.resolved) + "__"
+        for (name,) in self._warehouse.rows("read_tables_of", schema=arguments.schema, prefix=prefix):
+            if str(name) not in in_use:
+                self._warehouse.run("drop_left_table", schema=arguments.schema, name=str(name))
 
     def settle_moved(self, *, has_moved: bool) -> tuple[str, int]:
         """Keep which rows moved in this run, and reject those that moved in the last one too.
