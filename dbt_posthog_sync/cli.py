@@ -22,6 +22,7 @@ from dbt_posthog_sync.options import (
     selection_options,
     sending_options,
 )
+from dbt_posthog_sync.terminal import progress_bar, say
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.plan import Plan
@@ -72,34 +73,18 @@ def init(model: str | None, object_name: str, project_dir: Path | None, target_p
     from dbt_posthog_sync.project import project_folder
     from dbt_posthog_sync.reporter import as_json
     from dbt_posthog_sync.settings import SETTINGS_FILE
-    from dbt_posthog_sync.starter import write_settings
+    from dbt_posthog_sync.starter import first_annotation, write_settings
 
     folder = project_folder(project_dir)
     path = folder / SETTINGS_FILE
-    annotation = _first_annotation(folder / (target_path or "target"), model, object_name) if model else None
+    annotation = first_annotation(folder / (target_path or "target"), model, object_name) if model else None
     is_new = write_settings(path)
-    _say(f"{'Wrote' if is_new else 'Left as it is:'} {path}")
+    say(f"{'Wrote' if is_new else 'Left as it is:'} {path}")
     if output == "json":
         click.echo(as_json("init", settings=str(path), written=is_new, annotation=annotation))
     elif annotation:
-        _say("Put this into the YAML file of the model, check the columns, and run dbt parse:")
+        say("Put this into the YAML file of the model, check the columns, and run dbt parse:")
         click.echo(annotation, nl=False)
-
-
-def _first_annotation(target_path: Path, model: str, object_name: str) -> str:
-    from dbt_posthog_sync.manifest import read_manifest
-    from dbt_posthog_sync.problem import Problem
-    from dbt_posthog_sync.spelling import nearest
-    from dbt_posthog_sync.starter import starter_annotation
-    from dbt_posthog_sync.sync import ObjectType
-
-    manifest = read_manifest(target_path / "manifest.json", keep=(model,))
-    for node in manifest.nodes:
-        if node.ref.name == model:
-            return starter_annotation(node, ObjectType(object_name))
-    near = nearest(model, manifest.names)
-    advice = f"Did you mean `{near}`?" if near else "Name a model, snapshot or seed of the project."
-    raise UserError(Problem(f"the manifest has no model `{model}`.", advice))
 
 
 @cli.command(epilog=_example("dbt parse && dbt-posthog-sync validate"))
@@ -121,7 +106,7 @@ def validate(
         click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs]))
         return
     click.echo(syncs_text(syncs))
-    _say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
+    say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
 
 
 @cli.command(epilog=_example("dbt-posthog-sync plan --select orders"))
@@ -149,7 +134,7 @@ def plan(**values: Any) -> None:
     if output == "json":
         click.echo(as_json("plan", plans=[plan_values(one) for one in plans], objections=objections))
     for objection in objections:
-        _say(f"A run would stop: {objection}")
+        say(f"A run would stop: {objection}")
     if objections:
         sys.exit(1)
 
@@ -159,6 +144,7 @@ def plan(**values: Any) -> None:
 @scan_options
 @click.option("--mock", is_flag=True, help="Print the exact requests instead of sending them; needs no key.")
 @click.option("--adopt", metavar="OLD_NAME", help="Go on with the state of a sync that was renamed; select one sync.")
+@click.option("--verify", is_flag=True, help="Then count in PostHog what landed; needs the personal API key.")
 @sending_options
 @project_options
 @connection_options
@@ -197,6 +183,8 @@ def _check_combination(values: dict[str, Any]) -> None:
     if values["mock"] and (values["rebaseline"] or values["adopt"]):
         flag = "--rebaseline" if values["rebaseline"] else "--adopt"
         raise click.UsageError(f"{flag} changes the state and sends nothing, so --mock has nothing to show.")
+    if values["mock"] and values.get("verify"):
+        raise click.UsageError("--mock sends nothing, so --verify has nothing to find.")
 
 
 def _send(command: str, values: dict[str, Any]) -> int:
@@ -204,13 +192,19 @@ def _send(command: str, values: dict[str, Any]) -> int:
     from dbt_posthog_sync.interruption import Interruption
     from dbt_posthog_sync.project import target_folder
     from dbt_posthog_sync.results import Results
+    from dbt_posthog_sync.verification import verify_dispatch
 
     folder = target_folder(values["project_dir"], values["target_path"])
     args = {"command": command, **{name: value for name, value in values.items() if name in _TOLD_OPTIONS}}
     options = _session_options({**values, "sends": True})
-    with Results(folder, args, _say) as results:
+    with Results(folder, args, say) as results:
         with _session(options) as session, Interruption(_stopping(session), _leave) as interruption:
+            # A missing key is told before anything is sent.
+            api = session.private_api() if values.get("verify") else None
             code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
+            sent = session.dispatch(session.run_id) if api and results.has_sent and not session.is_stopped else None
+        if api is not None and sent is not None:
+            code = max(code, verify_dispatch(api, sent, values["output"]))
         results.exit_code = interruption.exit_code or code
     return results.exit_code
 
@@ -218,14 +212,14 @@ def _send(command: str, values: dict[str, Any]) -> int:
 def _stopping(session: Session) -> Callable[[object], None]:
     def stop(_signal: object) -> None:
         session.stop()
-        _say("Stopping: what is under way is finished and confirmed. A second signal stops at once.")
+        say("Stopping: what is under way is finished and confirmed. A second signal stops at once.")
 
     return stop
 
 
 def _leave(code: int) -> None:
     """End the process now; a run that is killed loses nothing."""
-    _say("Stopped at once. What was under way is sent again by the next run.")
+    say("Stopped at once. What was under way is sent again by the next run.")
     sys.stdout.flush()
     os._exit(code)
 
@@ -236,13 +230,13 @@ def _run(session: Session, results: Results, output: str, *, allow_rejected: boo
 
     runs: list[SyncRun] = []
     try:
-        for sync_run in session.runs(_progress_bar()):
+        for sync_run in session.runs(progress_bar()):
             runs.append(sync_run)
             results.add(sync_run)
             if output == "text":
                 click.echo(run_text(sync_run))
             elif sync_run.message:
-                _say(f"{sync_run.sync_name}: {sync_run.message}")
+                say(f"{sync_run.sync_name}: {sync_run.message}")
     finally:
         if output == "json" and runs:  # also when a later sync fails: what was done is told
             click.echo(as_json("run", runs=[run_values(one) for one in runs]))
@@ -258,26 +252,32 @@ def _mock(options: SessionOptions, output: str) -> None:
     with _session(options) as session:
         for name, request in session.mocked():
             if isinstance(request, Refusal):
-                _say(f"{name}: one row would be rejected: {request.reason}")
+                say(f"{name}: one row would be rejected: {request.reason}")
                 continue
             requests += 1
             if output == "json":
                 click.echo(as_json("request", sync=name, **request_values(request)))
             else:
                 click.echo(request_text(name, request))
-    _say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
+    say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
 
 
-def _progress_bar() -> Callable[[str, int, int], None] | None:
-    """Progress on a terminal's stderr; nothing where nobody watches."""
-    if not sys.stderr.isatty() or os.environ.get("CI"):
-        return None
+@cli.command(epilog=_example("dbt-posthog-sync verify 5f0c5a0e-5f4b-4a53-9d3a-0f6f4f8f7a10"))
+@click.argument("run_id", required=False)
+@click.option("--wait", default=60, type=click.IntRange(min=0), help="Seconds without anything new that end the wait.")
+@project_options
+@connection_options
+def verify(run_id: str | None, wait: int, **values: Any) -> None:
+    """Verify in PostHog that what a run sent has landed, and tell PostHog's warnings about it.
 
-    def show(name: str, settled: int, total: int) -> None:
-        end = "\n" if settled >= total else ""
-        click.echo(f"\r{name}: {settled:,} of {total:,}{end}", err=True, nl=False)
+    Without RUN_ID the last run. Needs a personal API key with the scope query:read. Exit code 4 when messages are
+    missing, 1 when PostHog noted that it lost something of them.
+    """
+    from dbt_posthog_sync.verification import verify_dispatch
 
-    return show
+    with _session(_session_options(values)) as session:
+        api, sent = session.private_api(), session.dispatch(run_id)
+    sys.exit(verify_dispatch(api, sent, values["output"], wait))
 
 
 @cli.command(epilog=_example("dbt-posthog-sync status --target prod"))
@@ -291,6 +291,23 @@ def status(**values: Any) -> None:
     with _session(_session_options(values)) as session:
         found = session.status(values["last"])
     click.echo(as_json("status", **found) if values["output"] == "json" else status_text(found))
+
+
+@cli.command(epilog=_example("dbt-posthog-sync debug --target prod"))
+@click.option("--send-test-event", is_flag=True, help="Send one event, and read it back with the personal API key.")
+@project_options
+@connection_options
+def debug(send_test_event: bool, **values: Any) -> None:
+    """Check settings, annotations, warehouse, keys and region, and say what to do.
+
+    Every part is checked, also when another one fails. Nothing is left in the warehouse, and nothing is sent to PostHog
+    without --send-test-event.
+    """
+    from dbt_posthog_sync.examination import Examination
+    from dbt_posthog_sync.verification import tell_checks
+
+    examination = Examination(_session_options(values), send_test_event=send_test_event)
+    sys.exit(tell_checks(examination.checks(), values["output"]))
 
 
 @cli.command(epilog=_example("dbt-posthog-sync schema > posthog_sync.schema.json"))
@@ -311,7 +328,7 @@ def sandbox(host: str, port: int) -> None:
     from dbt_posthog_sync.testing import serve
 
     try:
-        serve(host, port, ready=lambda url: _say(f"The stand-in for PostHog answers at {url}. Ctrl-C ends it."))
+        serve(host, port, ready=lambda url: say(f"The stand-in for PostHog answers at {url}. Ctrl-C ends it."))
     except OSError as error:
         raise UserError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
 
@@ -321,7 +338,7 @@ def _load(project_dir: Path | None, target_path: Path | None) -> Project:
 
     project = Project.load(project_dir, target_path, os.environ)
     for warning in project.manifest.warnings:
-        _say(f"Warning: {warning}")
+        say(f"Warning: {warning}")
     return project
 
 
@@ -338,17 +355,13 @@ def _session(options: SessionOptions) -> Session:
     return Session(project, options)
 
 
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
 def _complain(error: SyncError) -> int:
     if isinstance(error, UserError) and len(error.problems) > 1:
-        _say(f"{len(error.problems)} problems:")
+        say(f"{len(error.problems)} problems:")
         for problem in error.problems:
-            _say(f"- {problem}")
+            say(f"- {problem}")
     else:
-        _say(f"Error: {error}")
+        say(f"Error: {error}")
     return error.exit_code
 
 
@@ -369,13 +382,13 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _say("Stopped.")
+        say("Stopped.")
         sys.exit(_STOPPED)
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
-        _say(f"This is a bug in dbt-posthog-sync {__version__}: {type(error).__name__}: {' '.join(str(error).split())}")
+        say(f"This is a bug in dbt-posthog-sync {__version__}: {type(error).__name__}: {' '.join(str(error).split())}")
         if os.environ.get("DBT_POSTHOG_SYNC_TRACEBACK"):
             traceback.print_exc()
         else:
-            _say("Set DBT_POSTHOG_SYNC_TRACEBACK=1 to see where, and please report it.")
+            say("Set DBT_POSTHOG_SYNC_TRACEBACK=1 to see where, and please report it.")
         sys.exit(_BUG)
     sys.exit(0)

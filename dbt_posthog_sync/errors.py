@@ -14,7 +14,9 @@ SyncError
 |   |-- DestinationUnavailable exit 4  the destination cannot be reached
 |   `-- LeaseLost             exit 4   another run took over this sync
 `-- Fatal                     exit 4   trying again cannot help
-    `-- DestinationRefused    exit 4   the destination refuses this key or this account
+    |-- DestinationRefused    exit 4   the destination refuses this key or this account
+    |   `-- ScopeMissing      exit 4   the personal API key may not do what is needed
+    `-- AnswerCut             exit 4   PostHog holds back rows of an answer
 ```
 
 A row that cannot be sent is not an error: it is a rejected row, a value with a reason.
@@ -105,3 +107,19 @@ class Fatal(SyncError):
 
 class DestinationRefused(Fatal):
     """The destination refuses this key or this account."""
+
+
+class ScopeMissing(DestinationRefused):
+    """The personal API key lacks a scope.
+
+    Attributes:
+        scope: PostHog's name of it, such as `person:read`.
+    """
+
+    def __init__(self, message: str, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class AnswerCut(Fatal):
+    """PostHog answered with as many rows as it gives at once, so that there may be more."""

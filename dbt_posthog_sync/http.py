@@ -161,6 +161,12 @@ def post(session: requests.Session, url: str, headers: Mapping[str, str], body: 
         return session.post(url, data=body, headers=dict(headers), allow_redirects=False)
 
 
+def get(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
+    """Make one GET and read the whole answer, whatever its status; see `post` for the rest."""
+    with reaching(url):
+        return session.get(url, headers=dict(headers), allow_redirects=False)
+
+
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
     """Translate the errors of requests for `url` into ours; their own texts may quote headers, so none is passed on."""

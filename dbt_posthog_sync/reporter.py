@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from dbt_posthog_sync.diagnosis import Check
+from dbt_posthog_sync.ingestion_warning import meaning_of
 from dbt_posthog_sync.plan import Plan, Sample
+from dbt_posthog_sync.proof import Proof
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
 
@@ -145,6 +148,62 @@ def run_values(run: SyncRun) -> dict[str, Any]:
         "bytes": run.bytes_sent,
         "seconds": round(run.seconds, 3),
         "phases": {name: round(seconds, 3) for name, seconds in run.phases},
+    }
+
+
+def check_text(check: Check) -> str:
+    """A check as people read it: verdict and part, and beside them what was found."""
+    opening = f"{check.verdict.value:<7}  {check.name:<20}  "
+    return ("\n" + " " * len(opening)).join([f"{opening}{check.findings[0]}", *check.findings[1:]])
+
+
+def check_values(check: Check) -> dict[str, Any]:
+    """A check as JSON values."""
+    return {"name": check.name, "verdict": check.verdict.value, "findings": list(check.findings)}
+
+
+def proof_text(proof: Proof) -> str:
+    """A proof as people read it: how much landed, by object, and PostHog's warnings with their meaning."""
+    dispatch = proof.dispatch
+    if not dispatch.total:
+        lines = [f"run {dispatch.run_id}: nothing was sent, so there is nothing to find"]
+    else:
+        landed = min(proof.landed.total, dispatch.total)
+        lines = [f"run {dispatch.run_id}: {landed:,} of {dispatch.total:,} messages are in PostHog"]
+        lines += [f"  {kind.value}: {found:,} of {sent:,}" for kind, sent, found in proof.objects()]
+    if proof.landed.total > dispatch.total:
+        lines.append(f"  {proof.landed.total - dispatch.total:,} more are there that were sent without an answer")
+    if proof.advice:
+        lines.append(f"  {proof.advice}")
+    for kind, count in proof.warnings:
+        meaning = meaning_of(kind)
+        lines.append(f"  warning {kind} ({count:,} noted, {meaning.effect.value}): {meaning.words}.")
+    if proof.warnings_problem:
+        lines.append(f"  The ingestion warnings could not be read: {proof.warnings_problem}")
+    return "\n".join(lines)
+
+
+def proof_values(proof: Proof) -> dict[str, Any]:
+    """A proof as JSON values."""
+    return {
+        "run_id": proof.dispatch.run_id,
+        "sent": proof.dispatch.total,
+        "landed": proof.landed.total,
+        "missing": proof.missing,
+        "objects": {kind.value: {"sent": sent, "landed": found} for kind, sent, found in proof.objects()},
+        "advice": proof.advice or None,
+        "warnings": [
+            {
+                "type": kind,
+                "noted": count,
+                "effect": meaning_of(kind).effect.value,
+                "meaning": meaning_of(kind).words,
+            }
+            for kind, count in proof.warnings
+        ],
+        "warnings_problem": proof.warnings_problem or None,
+        "polls": proof.polls,
+        "exit_code": proof.exit_code,
     }
 
 

@@ -49,6 +49,11 @@ class Results:
         """Take the record of a sync run."""
         self._runs.append(run)
 
+    @property
+    def has_sent(self) -> bool:
+        """True when syncs were run, and PostHog took what it was given."""
+        return bool(self._runs) and not any(run.is_posthog_away for run in self._runs)
+
     def __enter__(self) -> Results:
         self._begun = self.clock()
         return self

@@ -18,13 +18,15 @@ from dbt_posthog_sync.courier import CourierSettings
 from dbt_posthog_sync.delivery import DeliverySettings
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
-from dbt_posthog_sync.errors import SettingsError, UnsafePlan
+from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
 from dbt_posthog_sync.http import RetryPolicy, Timeout
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
+from dbt_posthog_sync.private_api import PrivateApi, private_api_config
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.project import Project
+from dbt_posthog_sync.proof import Dispatch
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
@@ -32,6 +34,7 @@ from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 from dbt_posthog_sync.warehouse.profile import DbtOptions
+from dbt_posthog_sync.warehouse.target import target_problem
 
 _SYNC_FIELDS = (
     "id",
@@ -100,6 +103,17 @@ class SessionOptions:
         known = {name: values[name] for name in cls.__slots__ if name in values}
         return cls(**{**known, "variables": _variables(values.get("variables", "{}")), "environ": environ})
 
+    def dbt_options(self, folder: Path) -> DbtOptions:
+        """Where dbt finds the connection of the project in this folder."""
+        return DbtOptions(
+            project_dir=folder,
+            profiles_dir=self.profiles_dir,
+            profile=self.profile,
+            target=self.target,
+            threads=self.threads,
+            variables=self.variables,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PlanFound:
@@ -123,9 +137,10 @@ class Session:
     def __enter__(self) -> Session:
         options = self._options
         self._syncs = self._project.selected(options.select_words, options.exclude_words)
-        self._warehouse = DbtWarehouse(self._dbt_options())
-        self._check_adapter()
-        self._check_manifest_target()
+        self._warehouse = DbtWarehouse(options.dbt_options(self._project.folder))
+        problem = target_problem(self._project.manifest, self._project.target_path, self._syncs, self._warehouse)
+        if problem is not None:
+            raise SettingsError(problem)
         if options.sends:
             self._check_target()
         self._check_adoption()
@@ -195,6 +210,43 @@ class Session:
         if self._runner is not None:
             self._runner.stop()
 
+    @property
+    def run_id(self) -> str:
+        """Id of what this session runs."""
+        return self._run_id
+
+    @property
+    def is_stopped(self) -> bool:
+        """True after `stop`."""
+        return self._is_stopped
+
+    def private_api(self) -> PrivateApi:
+        """PostHog's private API, by the personal API key.
+
+        Raises:
+            SettingsError: there is no such key.
+        """
+        return PrivateApi(private_api_config(self._settings, self._settings.personal_key(self._options.environ)))
+
+    def dispatch(self, run_id: str | None) -> Dispatch:
+        """What a run sent, by the record in the warehouse; None stands for the last one.
+
+        Raises:
+            StateError: there is no such run.
+        """
+        state = self._reading_planner().state
+        last = state.runs(1) if state.exists() else []
+        found = state.dispatch(run_id or str(last[0][0])) if last else None
+        if found is None:
+            what = f"the run {run_id}" if run_id else "any run"
+            raise StateError(
+                Problem(
+                    f"the state schema `{state.schema}` does not know {what}.",
+                    "`dbt-posthog-sync status --output json` lists the runs; check --target.",
+                )
+            )
+        return found
+
     def status(self, most: int) -> dict[str, Any]:
         """What the state schema says: syncs, last runs, rejected rows."""
         state = self._reading_planner().state
@@ -218,17 +270,6 @@ class Session:
         if not self._options.sends and not self._options.environ.get(variable):
             return None
         return self._settings.project_key(self._options.environ).reveal()
-
-    def _dbt_options(self) -> DbtOptions:
-        options = self._options
-        return DbtOptions(
-            project_dir=self._project.folder,
-            profiles_dir=options.profiles_dir,
-            profile=options.profile,
-            target=options.target,
-            threads=options.threads,
-            variables=options.variables,
-        )
 
     def _reading_planner(self) -> Planner:
         """A planner for commands that only read the state; one that writes makes sure of it when it writes."""
@@ -312,31 +353,6 @@ class Session:
                 Problem(
                     f"--adopt {self._options.adopt} is about one sync, and {len(self._syncs)} are selected.",
                     "Select the one that was renamed: --select NAME.",
-                )
-            )
-
-    def _check_manifest_target(self) -> None:
-        """The relations come from the manifest, so one made for `dev` would send development data to production."""
-        schemas = {sync.model.schema for sync in self._syncs if sync.model.resource_type != "source"}
-        other, connected = self._warehouse.other_target_of(schemas), self._warehouse.target_name
-        if other is not None:
-            raise SettingsError(
-                Problem(
-                    f"the manifest was made for the target `{other}` (schema {', '.join(sorted(schemas))}), and the "
-                    f"target `{connected}` is connected.",
-                    f"Run dbt with --target {connected} first; dbt parse is enough if the tables are there.",
-                    file=str(self._project.target_path / "manifest.json"),
-                )
-            )
-
-    def _check_adapter(self) -> None:
-        built_with, connected = self._project.manifest.adapter_type, self._warehouse.adapter_type
-        if built_with and built_with != connected:
-            raise SettingsError(
-                Problem(
-                    f"the manifest was made for {built_with}, and the target `{self._warehouse.target_name}` is "
-                    f"{connected}.",
-                    "Name the target that dbt built with --target.",
                 )
             )
 

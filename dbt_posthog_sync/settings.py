@@ -21,6 +21,7 @@ Protocol: TypeAlias = Literal["auto", "v0", "v1"]
 HOST_VARIABLE = "POSTHOG_HOST"
 PROJECT_KEY_VARIABLE = "POSTHOG_PROJECT_API_KEY"
 PERSONAL_KEY_VARIABLE = "POSTHOG_PERSONAL_API_KEY"
+PROJECT_ID_VARIABLE = "POSTHOG_PROJECT_ID"
 CLOUD_HISTORICAL_EVENTS_PER_SECOND = 2000.0  # posthog.com/docs/migrate asks for "a few thousand" at most
 
 _LONGEST_PROJECT_KEY = 64  # PostHog: rust/capture/src/token.rs
@@ -70,6 +71,7 @@ class Settings:
         protocol: auto, v0 or v1.
         project_key_variable: name of the environment variable with the project API key.
         personal_key_variable: name of the environment variable with the personal API key.
+        project_id: number of the PostHog project as text; None where nobody says it.
         targets: dbt targets that may send; empty when every target may.
         state_schema: schema in the warehouse that holds the state.
         limits: guards of a plan.
@@ -82,6 +84,7 @@ class Settings:
     protocol: Protocol = "auto"
     project_key_variable: str = PROJECT_KEY_VARIABLE
     personal_key_variable: str = PERSONAL_KEY_VARIABLE
+    project_id: str | None = None
     targets: tuple[str, ...] = ()
     state_schema: str = "posthog_sync"
     limits: Limits = field(default_factory=Limits)
@@ -156,16 +159,19 @@ def settings_from(document: object, environ: Mapping[str, str], *, file: str = "
     problems = [*_secret_problems(values, file), *_shape_problems(values, file), *_number_problems(values, file)]
     posthog = values.get("posthog") if isinstance(values, Mapping) else None
     host, host_problems = _host(posthog if isinstance(posthog, Mapping) else {}, environ, file)
-    problems += [problem for problem in host_problems if problem.path not in {other.path for other in problems}]
+    project_id, id_problems = _project_id(posthog if isinstance(posthog, Mapping) else {}, environ, file)
+    told = {problem.path for problem in problems}
+    problems += [problem for problem in (*host_problems, *id_problems) if problem.path not in told]
     if problems or not isinstance(values, Mapping) or host is None:
         raise SettingsError(*problems)
-    return _settings(values, host, file)
+    return _settings(values, host, project_id, file)
 
 
-def _settings(values: Mapping[str, Any], host: Host, file: str) -> Settings:
+def _settings(values: Mapping[str, Any], host: Host, project_id: str | None, file: str) -> Settings:
     posthog = values.get("posthog", {})
     return Settings(
         host=host,
+        project_id=project_id,
         protocol=posthog.get("protocol", "auto"),
         project_key_variable=posthog.get("project_api_key", {}).get("env", PROJECT_KEY_VARIABLE),
         personal_key_variable=posthog.get("personal_api_key", {}).get("env", PERSONAL_KEY_VARIABLE),
@@ -244,6 +250,22 @@ def _host(posthog: Mapping[str, Any], environ: Mapping[str, str], file: str) -> 
     except ValueError as error:
         source = f"the environment variable {variable}, {shown(written)}," if variable else shown(written)
         return None, [Problem(f"{source} {error}.", file=file, path=json_path("$", steps))]
+
+
+def _project_id(posthog: Mapping[str, Any], environ: Mapping[str, str], file: str) -> tuple[str | None, list[Problem]]:
+    """Return the project's number: as the file says, else the variable POSTHOG_PROJECT_ID, else None."""
+    written = posthog.get("project_id")
+    if isinstance(written, (int, str)):
+        return str(written), []
+    variable = written.get("env") if isinstance(written, Mapping) else PROJECT_ID_VARIABLE
+    if not isinstance(variable, str):
+        return None, []
+    text = environ.get(variable, "").strip()
+    if (text.isascii() and text.isdigit()) or (not text and written is None):
+        return text or None, []
+    message = f"the environment variable {variable} {'holds no number' if text else 'is not set'}."
+    advice = "It is the number in the address of every page of the project."
+    return None, [Problem(message, advice, file=file, path=json_path("$", ("posthog", "project_id")))]
 
 
 def _from_environment(environ: Mapping[str, str], name: str, what: str, where: str) -> str:

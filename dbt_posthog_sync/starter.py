@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from dbt_posthog_sync.errors import SettingsError
-from dbt_posthog_sync.manifest import Node
+from dbt_posthog_sync.errors import SettingsError, UserError
+from dbt_posthog_sync.manifest import Node, read_manifest
 from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.spelling import nearest
 from dbt_posthog_sync.sync import ObjectType
 
 _SETTINGS = """\
@@ -44,6 +45,21 @@ def write_settings(path: Path) -> bool:
     except OSError as error:
         raise SettingsError(Problem(f"the file cannot be written: {error.strerror}.", file=str(path))) from error
     return True
+
+
+def first_annotation(target_path: Path, model: str, object_name: str) -> str:
+    """A first annotation for a model of the manifest; see `starter_annotation`.
+
+    Raises:
+        UserError: the manifest has no such model.
+    """
+    manifest = read_manifest(target_path / "manifest.json", keep=(model,))
+    for node in manifest.nodes:
+        if node.ref.name == model:
+            return starter_annotation(node, ObjectType(object_name))
+    near = nearest(model, manifest.names)
+    advice = f"Did you mean `{near}`?" if near else "Name a model, snapshot or seed of the project."
+    raise UserError(Problem(f"the manifest has no model `{model}`.", advice))
 
 
 def starter_annotation(node: Node, object_type: ObjectType) -> str:

@@ -269,6 +269,14 @@
   order by started_at desc, sync_name limit {{ most }}
 {% endmacro %}
 
+{# What the syncs of one invocation sent. #}
+{% macro read_dispatch(schema, run_id) %}
+  select s.object, r.status, r.delivered, {{ dbt_posthog_sync.seconds_since('r.started_at') }}
+  from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} r
+  left join {{ dbt_posthog_sync.state_table(schema, 'syncs') }} s on s.sync_id = r.sync_id
+  where r.run_id = {{ dbt_posthog_sync.literal(run_id) }}
+{% endmacro %}
+
 {% macro read_all_syncs(schema) %}
   select s.sync_id, s.name, s.model, s.object, s.live_keys, {{ dbt_posthog_sync.as_text('s.updated_at') }},
     l.is_held, l.owner, l.host, {{ dbt_posthog_sync.as_text('l.taken_at') }},

@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     )
     from dbt_posthog_sync.testing.groups import Group
     from dbt_posthog_sync.testing.people import Person
+    from dbt_posthog_sync.testing.personal_key import ApiLimits, PersonalKey
     from dbt_posthog_sync.testing.project import Counts, IngestionWarning, Project, StoredEvent
     from dbt_posthog_sync.testing.server import StandIn, serve
 
 __all__ = [
     "Account",
+    "ApiLimits",
     "Arrival",
     "CapturedEvent",
     "CloseConnection",
@@ -59,6 +61,7 @@ __all__ = [
     "LoseAnswer",
     "LostEvent",
     "Person",
+    "PersonalKey",
     "Project",
     "RequestRecord",
     "Script",
@@ -74,7 +77,7 @@ __all__ = [
     "summary",
 ]
 
-_MODULES = ("config", "captured", "faults", "groups", "people", "project", "account", "server")
+_MODULES = ("personal_key", "config", "captured", "faults", "groups", "people", "project", "account", "server")
 
 
 def __getattr__(name: str) -> object:

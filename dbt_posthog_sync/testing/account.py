@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from dbt_posthog_sync.testing.captured import Outcome
 from dbt_posthog_sync.testing.config import StandInConfig
+from dbt_posthog_sync.testing.personal_key import Throttle
 from dbt_posthog_sync.testing.project import Counts, Project
+from dbt_posthog_sync.testing.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,11 @@ class Account:
         self._lock = threading.Lock()
         self._requests: list[RequestRecord] = []
         self._ingestions = 0
+        self._api_requests = 0
+        self._blind_queries = config.blind_queries
+        self.throttle = Throttle(config.api_limits)
+        self._tables: dict[str, Tables] = {}
+        self._answers: dict[str, dict[str, Any]] = {}
 
     @property
     def project(self) -> Project:
@@ -86,6 +94,37 @@ class Account:
         with self._lock:
             self._ingestions += 1
             return self._ingestions
+
+    def next_api_number(self) -> int:
+        """Count one more request that is no ingestion."""
+        with self._lock:
+            self._api_requests += 1
+            return self._api_requests
+
+    def tables(self, token: str) -> Tables:
+        """The tables of one project, as queries see them."""
+        with self._lock:
+            if token not in self._tables:
+                self._tables[token] = Tables(self.projects[token])
+            return self._tables[token]
+
+    def kept_answer(self, question: str) -> dict[str, Any] | None:
+        """PostHog's cache of answers: whoever does not ask for a fresh one gets the old one."""
+        with self._lock:
+            return self._answers.get(question)
+
+    def keep_answer(self, question: str, answer: dict[str, Any]) -> None:
+        """Keep an answer for those who take an old one."""
+        with self._lock:
+            self._answers[question] = answer
+
+    def sees_events(self, tables: Collection[str]) -> bool:
+        """Tell whether a query over these tables comes late enough to see events."""
+        with self._lock:
+            if "events" not in tables or not self._blind_queries:
+                return True
+            self._blind_queries -= 1
+            return False
 
     def record(self, request: RequestRecord) -> None:
         """Log a finished request."""
@@ -105,7 +144,9 @@ class Account:
         """Forget all events and requests, and count from 1 again."""
         with self._lock:
             self._requests.clear()
-            self._ingestions = 0
+            self._answers.clear()
+            self._ingestions = self._api_requests = 0
+            self._blind_queries = self.config.blind_queries
         for project in self.projects.values():
             project.reset()
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from dbt_posthog_sync.testing.personal_key import ApiLimits, PersonalKey
+
 MEBIBYTE = 1024 * 1024
 
 
@@ -16,7 +18,8 @@ class StandInConfig:
     """The account and the deployment that the stand-in plays.
 
     Attributes:
-        tokens: project API keys that exist; each is a project of its own, the first is the main one.
+        tokens: project API keys that exist; each is a project of its own, the first is the main one. The private
+            API numbers them from 1.
         enforce_known_tokens: refuse unknown keys with 401. False as on most deployments: an unknown key is answered
             200 and its events are lost (rust/capture/docs/token-validation.md).
         v1_routed: whether `/i/v1/analytics/events` exists; where it does not, PostHog answers 404.
@@ -29,6 +32,12 @@ class StandInConfig:
         restricted_events: event names that the project's admins drop; v1 tells, v0 does not.
         skew_deadband: clock difference that is not corrected. Newest servers use 150 s, older ones none.
         latency_seconds: time every ingestion request takes on top.
+        personal_keys: personal API keys that exist, for the private API.
+        private_api: false plays a proxy that carries only ingestion.
+        api_limits: how much of the private API is answered; by default nothing but the number of running queries.
+        query_seconds: time every HogQL query takes on top.
+        blind_queries: how many queries over events come before anything is ingested and see none.
+        quota_limited: what `/flags/` says is over its quota, such as `feature_flags`.
         v0_wire_bytes: largest v0 body as sent.
         v0_decompressed_bytes: largest v0 body after decompression.
         v1_wire_bytes: largest v1 body as sent.
@@ -46,6 +55,12 @@ class StandInConfig:
     restricted_events: frozenset[str] = frozenset()
     skew_deadband: timedelta = timedelta(0)
     latency_seconds: float = 0.0
+    personal_keys: tuple[PersonalKey, ...] = (PersonalKey("phx_sandbox"),)
+    private_api: bool = True
+    api_limits: ApiLimits = ApiLimits()  # noqa: RUF009 (a frozen value)
+    query_seconds: float = 0.0
+    blind_queries: int = 0
+    quota_limited: tuple[str, ...] = ()
     v0_wire_bytes: int = 20 * MEBIBYTE
     v0_decompressed_bytes: int = 100 * MEBIBYTE
     v1_wire_bytes: int = 10 * MEBIBYTE

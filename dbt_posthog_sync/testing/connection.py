@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from dbt_posthog_sync.testing import capture_v0, capture_v1, views
+from dbt_posthog_sync.testing import capture_v0, capture_v1, private_api, views
 from dbt_posthog_sync.testing.account import Account, RequestRecord
 from dbt_posthog_sync.testing.captured import Choice, Outcome, no_choice
-from dbt_posthog_sync.testing.captured import Protocol as CaptureProtocol
 from dbt_posthog_sync.testing.faults import (
     Arrival,
+    ArrivalKind,
     CloseConnection,
     CutAnswer,
     CutRequest,
@@ -32,6 +32,7 @@ from dbt_posthog_sync.testing.wire import Reply, Request
 
 _CHUNK_BYTES = 256 * 1024
 _OTHER_BODY_LIMIT = 1024 * 1024
+_API_BODY_LIMIT = 20 * 1024 * 1024
 _V1_TAGS = {
     400: "invalid_batch",
     401: "invalid_api_token",
@@ -50,15 +51,15 @@ class _Host(Protocol):
     """What a connection needs of its server."""
 
     account: Account
-    plan: Callable[[], FaultPlan | None]
+    plan: Callable[[ArrivalKind], FaultPlan | None]
     stopping: threading.Event
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """How an ingestion path is answered."""
+    """How a path is answered that faults can hit: ingestion, or `api` for what PostHog answers beside it."""
 
-    protocol: CaptureProtocol
+    protocol: ArrivalKind
     body_limit: int
 
 
@@ -110,32 +111,39 @@ class Connection(BaseHTTPRequestHandler):
             self._read_body(route.body_limit)
             self._finish(Reply.from_text(404, ""), route)
         else:
-            self._ingest(path, route)
+            self._arrive(path, route)
 
     def _route(self, path: str) -> _Route | None:
-        """Return how this path is ingested, or None."""
+        """Return how this path is answered; None for the stand-in's own views."""
         config = self._host.account.config
         bare = path.removesuffix("/")
+        if path.startswith((private_api.PREFIX, "/flags", "/array/")):
+            return _Route("api", _API_BODY_LIMIT)
         if bare == capture_v1.PATH:
             return _Route("v1", config.v1_wire_bytes)
         return _Route("v0", config.v0_wire_bytes) if bare in capture_v0.PATHS else None
 
     # Ingestion.
 
-    def _ingest(self, path: str, route: _Route) -> None:
+    def _arrive(self, path: str, route: _Route) -> None:
         """Ask the plan for a fault and meet it."""
         host = self._host
-        raw_events = capture_v0.raw_events if route.protocol == "v0" else capture_v1.raw_events
+        is_api = route.protocol == "api"
+        raw_events = capture_v1.raw_events if route.protocol == "v1" else capture_v0.raw_events
+
+        def events() -> tuple[dict[str, Any], ...]:
+            return () if is_api else raw_events(self._request(route.body_limit), host.account.config)
+
         arrival = Arrival(
-            host.account.next_number(),
+            host.account.next_api_number() if is_api else host.account.next_number(),
             route.protocol,
             path,
             self._attempt(),
-            lambda: raw_events(self._request(route.body_limit), host.account.config),
+            events,
         )
-        plan = host.plan()
+        plan = host.plan(route.protocol)
         fault = None if plan is None else plan.fault_for(arrival)
-        if host.account.config.latency_seconds:
+        if host.account.config.latency_seconds and not is_api:
             host.stopping.wait(host.account.config.latency_seconds)
         self._meet(fault, route)
 
@@ -167,9 +175,11 @@ class Connection(BaseHTTPRequestHandler):
                 self._hang_up(route, fault, outcome.received)
 
     def _captured(self, route: _Route, choice: Choice = no_choice) -> Outcome:
-        """Let the protocol judge the request and the account keep the events."""
+        """Let the protocol judge the request and the account keep the events; the private API does what it says."""
         account = self._host.account
         request = self._request(route.body_limit)
+        if route.protocol == "api":
+            return Outcome(views.answer(request, account))
         capture = capture_v0.capture if route.protocol == "v0" else capture_v1.capture
         outcome = capture(request, account.config, choice)
         account.take(outcome)
@@ -194,11 +204,13 @@ class Connection(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if path.startswith(views.VIEWS):
             return
+        if path.startswith("/array/"):
+            path = "/array/:token/config"  # the log holds no keys
         self._host.account.record(
             RequestRecord(
                 method=self.command,
                 path=path,
-                protocol="" if route is None else route.protocol,
+                protocol="" if route is None or route.protocol == "api" else route.protocol,
                 status=status,
                 bytes=self._size,
                 events=events,
@@ -295,9 +307,11 @@ def _with_retry_after(outcome: Outcome, retry_after: float | datetime | None) ->
     return replace(outcome, reply=replace(outcome.reply, headers=retry_after_header(retry_after)))
 
 
-def _fault_reply(fault: Status | ExpiredKey, protocol: CaptureProtocol) -> Reply:
+def _fault_reply(fault: Status | ExpiredKey, protocol: ArrivalKind) -> Reply:
     """Build the answer of a fault in the words of the protocol."""
     if isinstance(fault, ExpiredKey):
+        if protocol == "api":
+            return private_api.unknown_key()
         if protocol == "v1":
             return error_reply(401, "invalid_api_token", "The provided API token is not valid.")
         return Reply.from_text(401, "api_key does not resolve to a known project")

@@ -1,6 +1,7 @@
 """Injected faults as values, and plans that say which request meets which fault.
 
-A plan is anything with `fault_for(arrival) -> Fault | None`. Only ingestion requests are asked about, numbered from 1.
+A plan is anything with `fault_for(arrival) -> Fault | None`. One plan is asked about ingestion requests, another about
+the private API and the key checks (`StandIn.inject(api=...)`); each numbers its requests from 1.
 
     Script((Status(503),) * 3)                                    the first three requests fail
     Script(after=2, then=ExpiredKey())                            the key expires in the middle
@@ -14,10 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from dbt_posthog_sync.testing.captured import Choice
-from dbt_posthog_sync.testing.captured import Protocol as CaptureProtocol
+
+ArrivalKind: TypeAlias = Literal["v0", "v1", "api"]
+"""What a request is: ingestion by its protocol, or `api` for the private API and the key checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +98,12 @@ Fault: TypeAlias = Status | ExpiredKey | CutRequest | CloseConnection | LoseAnsw
 
 
 class Arrival:
-    """An ingestion request as a plan sees it.
+    """A request as a plan sees it.
 
     Attributes:
-        number: ingestion requests are counted from 1, in the order in which their headers arrive.
-        protocol: v0 or v1.
+        number: ingestion requests are counted from 1, in the order in which their headers arrive, and so are those of
+            the private API and the key checks together.
+        protocol: v0, v1 or api.
         path: without the query.
         attempt: what the client says in PostHog-Attempt; 1 on v0.
     """
@@ -109,7 +113,7 @@ class Arrival:
     def __init__(
         self,
         number: int,
-        protocol: CaptureProtocol,
+        protocol: ArrivalKind,
         path: str,
         attempt: int = 1,
         read: Callable[[], tuple[dict[str, Any], ...]] = tuple,

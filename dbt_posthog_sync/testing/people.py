@@ -6,7 +6,7 @@ Rules: PostHog/posthog: nodejs person-update.ts, person-property-utils.ts, perso
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,8 @@ class Person:
         properties: current properties.
         is_identified: raised by a merge; such a person cannot be merged into another by `$identify` or an alias.
         created_at: time of the event that made the person.
+        is_ghost: made again after a deletion: Postgres has the person, and ClickHouse, which answers queries, goes on
+            to hold it for deleted, because the deletion has the higher version.
     """
 
     uuid: str
@@ -55,6 +57,7 @@ class Person:
     properties: Mapping[str, Any]
     is_identified: bool
     created_at: datetime
+    is_ghost: bool = False
 
 
 @dataclass(slots=True)
@@ -69,15 +72,20 @@ class _Entry:
     properties: dict[str, Any] = field(default_factory=dict)
     is_identified: bool = False
     size: int = 0
+    is_ghost: bool = False
+    uuid: str = ""
 
     def snapshot(self) -> Person:
         """Freeze the person."""
+        # Made once, when it is first asked for: a digest a person is what reading a million of them would wait for.
+        self.uuid = self.uuid or str(uuid.uuid5(_UUID_NAMESPACE, f"{_TEAM}:{self.distinct_ids[0]}"))
         return Person(
-            str(uuid.uuid5(_UUID_NAMESPACE, f"{_TEAM}:{self.distinct_ids[0]}")),
+            self.uuid,
             tuple(self.distinct_ids),
             dict(self.properties),
             self.is_identified,
             self.created_at,
+            self.is_ghost,
         )
 
 
@@ -86,6 +94,7 @@ class People:
 
     def __init__(self, warn: Warn) -> None:
         self._by_id: dict[str, _Entry] = {}
+        self._deleted_ids: set[str] = set()
         self._warn = warn
 
     def snapshot(self) -> tuple[Person, ...]:
@@ -111,6 +120,27 @@ class People:
             self._merge(event, other)
         self._write(event)
 
+    # Deletion.
+
+    def delete(self, uuids: Collection[str], distinct_ids: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+        """Delete persons; return the distinct ids of each."""
+        wanted = {id(entry): entry for one in distinct_ids if (entry := self._by_id.get(one)) is not None}
+        if uuids:
+            by_uuid = {entry.snapshot().uuid: entry for entry in self._by_id.values()}
+            wanted |= {id(entry): entry for one in uuids if (entry := by_uuid.get(one)) is not None}
+        for entry in wanted.values():
+            for distinct_id in entry.distinct_ids:
+                del self._by_id[distinct_id]
+                self._deleted_ids.add(distinct_id)
+        return tuple(tuple(entry.distinct_ids) for entry in wanted.values())
+
+    def reset_deleted(self, distinct_id: str) -> None:
+        """Let queries see the person of a deleted id again."""
+        self._deleted_ids.discard(distinct_id)
+        entry = self._by_id.get(distinct_id)
+        if entry is not None:
+            entry.is_ghost = False
+
     # Properties.
 
     def _write(self, event: CapturedEvent) -> None:
@@ -125,8 +155,14 @@ class People:
             self._warn("person_properties_size_violation", event)
             return
         if entry is None:
-            entry = self._by_id[event.distinct_id] = _Entry([event.distinct_id], event.timestamp)
+            entry = self._made(event)
         entry.properties, entry.size = after, size
+
+    def _made(self, event: CapturedEvent) -> _Entry:
+        """Make the person of an event."""
+        entry = _Entry([event.distinct_id], event.timestamp, is_ghost=event.distinct_id in self._deleted_ids)
+        self._by_id[event.distinct_id] = entry
+        return entry
 
     # Merges.
 
@@ -145,7 +181,7 @@ class People:
             return
         entry = source or target
         if entry is None:
-            entry = self._by_id[event.distinct_id] = _Entry([event.distinct_id], event.timestamp)
+            entry = self._made(event)
         for distinct_id in (event.distinct_id, other):
             if distinct_id not in self._by_id:
                 entry.distinct_ids.append(distinct_id)

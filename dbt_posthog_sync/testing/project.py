@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from dbt_posthog_sync.testing.captured import CapturedEvent, LostEvent, Protocol
 from dbt_posthog_sync.testing.groups import Group, Groups, discard_reason
 from dbt_posthog_sync.testing.people import PERSON_EVENTS, People, Person
+from dbt_posthog_sync.testing.timestamps import EPOCH
 from dbt_posthog_sync.testing.wire import compact_json
 
 _NEED_PERSON = frozenset(["$identify", "$create_alias", "$merge_dangerously", "$groupidentify"])
@@ -38,6 +39,7 @@ class StoredEvent:
         protocol: v0 or v1.
         historical: the batch was sent as a historical migration.
         personless: stored without person processing.
+        created_at: when it was stored.
     """
 
     number: int
@@ -49,6 +51,7 @@ class StoredEvent:
     protocol: Protocol
     historical: bool
     personless: bool
+    created_at: datetime = EPOCH
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -77,12 +80,25 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class IngestionWarning:
-    """Something PostHog altered or left out and tells only in its own user interface."""
+    """Something PostHog altered or left out and tells only in its own user interface and in HogQL.
+
+    Attributes:
+        type: PostHog's name of it.
+        event: name of the event.
+        distinct_id: of the event.
+        uuid: of the event.
+        at: when it was noted.
+        lib: `$lib` of the event.
+        lib_version: `$lib_version` of the event.
+    """
 
     type: str
     event: str
     distinct_id: str
     uuid: str
+    at: datetime
+    lib: str = ""
+    lib_version: str = ""
 
 
 class Project:
@@ -91,12 +107,15 @@ class Project:
     def __init__(self, *, person_processing: bool = True) -> None:
         self._person_processing = person_processing
         self._lock = threading.RLock()
+        self._version = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget everything."""
         with self._lock:
+            self._version += 1
             self._received: list[StoredEvent] = []
+            self._arrivals = 0
             self._events: dict[tuple[str, str, str, str], StoredEvent] = {}
             self._lost: list[LostEvent] = []
             self._warnings: list[IngestionWarning] = []
@@ -106,6 +125,7 @@ class Project:
     def take(self, captured: Iterable[CapturedEvent], lost: Iterable[LostEvent] = ()) -> None:
         """Keep what capture hands on, in order, in one step that no reader sees half of."""
         with self._lock:
+            self._version += 1
             self._lost.extend(lost)
             for event in captured:
                 self._take(event)
@@ -114,6 +134,30 @@ class Project:
         """Note events that reach no project."""
         with self._lock:
             self._lost.extend(LostEvent.from_captured(reason, event) for event in captured)
+
+    @property
+    def version(self) -> int:
+        """A number that is higher after each change."""
+        return self._version
+
+    def delete_persons(
+        self, *, uuids: Collection[str] = (), distinct_ids: Iterable[str] = (), delete_events: bool = False
+    ) -> int:
+        """Delete persons, and their events at once where PostHog would wait for the weekend; return how many."""
+        with self._lock:
+            self._version += 1
+            deleted = self._people.delete(uuids, distinct_ids)
+            if delete_events:
+                gone = {distinct_id for ids in deleted for distinct_id in ids}
+                self._received = [event for event in self._received if event.distinct_id not in gone]
+                self._events = {key: event for key, event in self._events.items() if event.distinct_id not in gone}
+            return len(deleted)
+
+    def reset_distinct_id(self, distinct_id: str) -> None:
+        """Let queries see the person of a deleted distinct id again (`reset_person_distinct_id`)."""
+        with self._lock:
+            self._version += 1
+            self._people.reset_deleted(distinct_id)
 
     @property
     def events(self) -> tuple[StoredEvent, ...]:
@@ -208,8 +252,9 @@ class Project:
 
     def _store(self, event: CapturedEvent, *, personless: bool) -> None:
         """Keep the event, in place of an equal one."""
+        self._arrivals += 1
         stored = StoredEvent(
-            number=len(self._received) + 1,
+            number=self._arrivals,
             event=event.event,
             distinct_id=event.distinct_id,
             uuid=event.uuid,
@@ -218,13 +263,16 @@ class Project:
             protocol=event.protocol,
             historical=event.historical,
             personless=personless,
+            created_at=datetime.now(timezone.utc),
         )
         self._received.append(stored)
         self._events[stored.key] = stored
 
     def _warn(self, kind: str, event: CapturedEvent) -> None:
         """Note an ingestion warning."""
-        self._warnings.append(IngestionWarning(kind, event.event, event.distinct_id, event.uuid))
+        library, version = (str(event.properties.get(name, "")) for name in ("$lib", "$lib_version"))
+        now = datetime.now(timezone.utc)
+        self._warnings.append(IngestionWarning(kind, event.event, event.distinct_id, event.uuid, now, library, version))
 
 
 def _wants_person(event: CapturedEvent) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from dbt_posthog_sync.testing.account import Account, RequestRecord, Summary, summary
 from dbt_posthog_sync.testing.config import StandInConfig
 from dbt_posthog_sync.testing.connection import Connection
-from dbt_posthog_sync.testing.faults import FaultPlan
+from dbt_posthog_sync.testing.faults import ArrivalKind, FaultPlan
 from dbt_posthog_sync.testing.project import Project
 
 _POLL_SECONDS = 0.02
@@ -42,6 +42,7 @@ class StandIn:
         self.account = Account(self.config)
         self._address = (host, port)
         self._faults = faults
+        self._api_faults: FaultPlan | None = None
         self._server: _Server | None = None
 
     def __enter__(self) -> StandIn:
@@ -59,7 +60,7 @@ class StandIn:
         Raises:
             OSError: the port is taken.
         """
-        self._server = _Server(self._address, self.account, lambda: self._faults)
+        self._server = _Server(self._address, self.account, self._plan)
         self._address = (self._address[0], self._server.server_port)
         self._server.start()
 
@@ -69,9 +70,18 @@ class StandIn:
             self._server.stop()
             self._server = None
 
-    def inject(self, faults: FaultPlan | None) -> None:
-        """Replace the fault plan; None ends all faults. Request numbers go on."""
-        self._faults = faults
+    def inject(self, faults: FaultPlan | None = None, *, api: FaultPlan | None = None) -> None:
+        """Replace the fault plans; None ends all faults. Request numbers go on.
+
+        Args:
+            faults: for ingestion.
+            api: for the private API and the key checks.
+        """
+        self._faults, self._api_faults = faults, api
+
+    def _plan(self, kind: ArrivalKind) -> FaultPlan | None:
+        """The plan for a kind of request."""
+        return self._api_faults if kind == "api" else self._faults
 
     def reset(self) -> None:
         """Forget all events and requests, and number requests from 1 again."""
@@ -86,6 +96,11 @@ class StandIn:
     def token(self) -> str:
         """The project API key of the main project."""
         return self.config.tokens[0]
+
+    @property
+    def personal_key(self) -> str:
+        """The first personal API key."""
+        return self.config.personal_keys[0].value
 
     @property
     def project(self) -> Project:
@@ -113,7 +128,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, address: tuple[str, int], account: Account, plan: Callable[[], FaultPlan | None]) -> None:
+    def __init__(
+        self, address: tuple[str, int], account: Account, plan: Callable[[ArrivalKind], FaultPlan | None]
+    ) -> None:
         self.account = account
         self.plan = plan
         self.stopping = threading.Event()

@@ -9,8 +9,10 @@ import dataclasses
 import zlib
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
+from dbt_posthog_sync.testing import private_api
 from dbt_posthog_sync.testing.account import Account, summary
 from dbt_posthog_sync.testing.project import Project
 from dbt_posthog_sync.testing.wire import GZIP_MAGIC, Reply, Request, read_json
@@ -41,6 +43,8 @@ def answer(request: Request, account: Account) -> Reply:
         return Reply.from_text(200, _ABOUT)
     if path.startswith(VIEWS):
         return _view(path.removeprefix(VIEWS), request, account)
+    if path.startswith(private_api.PREFIX):
+        return private_api.answer(request, account)
     if path.rstrip("/") == "/flags":
         return _flags(request, account)
     match path.strip("/").split("/"):
@@ -54,7 +58,9 @@ def _flags(request: Request, account: Account) -> Reply:
     """Answer `/flags/`, the one endpoint that tells whether a key exists."""
     token = request.query_value("api_key", "token") or _token_in(request.body)
     if token.strip() in account.projects:
-        return Reply.from_json(200, {"flags": {}, "errorsWhileComputingFlags": False, "quotaLimited": []})
+        return Reply.from_json(
+            200, {"flags": {}, "errorsWhileComputingFlags": False, "quotaLimited": list(account.config.quota_limited)}
+        )
     refusal = {
         "type": "authentication_error",
         "code": "invalid_api_key",
@@ -119,9 +125,7 @@ def _as_json(rows: Iterable[Any]) -> Iterable[dict[str, Any]]:
     """Turn rows into plain JSON values."""
     for row in rows:
         value = row.as_json() if hasattr(row, "as_json") else dataclasses.asdict(row)
-        if "created_at" in value:
-            value["created_at"] = value["created_at"].isoformat()
-        yield value
+        yield {name: one.isoformat() if isinstance(one, datetime) else one for name, one in value.items()}
 
 
 def _number(text: str, default: int) -> int:

@@ -61,6 +61,10 @@ class Request:
         values = parse_qs(self.query, keep_blank_values=True)
         return next((values[name][0] for name in names if name in values), "")
 
+    def query_values(self) -> Mapping[str, str]:
+        """Return the query parameters, the first of each name."""
+        return {name: values[0] for name, values in parse_qs(self.query, keep_blank_values=True).items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

@@ -10,6 +10,7 @@ from typing import Any
 from dbt_posthog_sync import __version__
 from dbt_posthog_sync.errors import LeaseLost, StateError, WarehouseUnavailable
 from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.proof import Dispatch, dispatch_of
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
@@ -233,6 +234,10 @@ class State:
     def runs(self, most: int) -> list[tuple[Any, ...]]:
         """The newest sync runs; columns as in the macro `read_sync_runs`."""
         return self._warehouse.rows("read_sync_runs", schema=self._schema, most=most)
+
+    def dispatch(self, run_id: str) -> Dispatch | None:
+        """What one invocation sent; None when the state knows no such run."""
+        return dispatch_of(run_id, self._warehouse.rows("read_dispatch", schema=self._schema, run_id=run_id))
 
     def syncs(self) -> list[tuple[Any, ...]]:
         """Every sync the warehouse knows; columns as in the macro `read_all_syncs`."""

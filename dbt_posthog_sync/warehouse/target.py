@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dbt_posthog_sync.manifest import Manifest
+from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.sync import Sync
+
+if TYPE_CHECKING:  # it imports this module
+    from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 
 
 def target_of_relations(schemas: Iterable[str], connected: str, outputs: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -40,6 +47,32 @@ def profile_outputs(profiles_folder: Path, profile: str) -> Mapping[str, Mapping
     found = read_profile(str(profiles_folder)).get(profile, {})
     outputs = found.get("outputs") if isinstance(found, Mapping) else None
     return outputs if isinstance(outputs, Mapping) else {}
+
+
+def target_problem(
+    manifest: Manifest, target_path: Path, syncs: Iterable[Sync], warehouse: DbtWarehouse
+) -> Problem | None:
+    """Say what is wrong when the manifest was made for another target than the one that is connected.
+
+    The relations come from the manifest, so one made for `dev` would send development data to production.
+    """
+    connected = warehouse.target_name
+    if manifest.adapter_type and manifest.adapter_type != warehouse.adapter_type:
+        return Problem(
+            f"the manifest was made for {manifest.adapter_type}, and the target `{connected}` is "
+            f"{warehouse.adapter_type}.",
+            "Name the target that dbt built with --target.",
+        )
+    schemas = {sync.model.schema for sync in syncs if sync.model.resource_type != "source"}
+    other = warehouse.other_target_of(schemas)
+    if other is None:
+        return None
+    return Problem(
+        f"the manifest was made for the target `{other}` (schema {', '.join(sorted(schemas))}), and the target "
+        f"`{connected}` is connected.",
+        f"Run dbt with --target {connected} first; dbt parse is enough if the tables are there.",
+        file=str(target_path / "manifest.json"),
+    )
 
 
 def _belongs(schema: str, own: str) -> bool:

@@ -130,6 +130,38 @@ def test_host_comes_from_the_environment_when_the_file_is_silent() -> None:
     assert "POSTHOG_HOST, `uk`," in problems_of({}, {"POSTHOG_HOST": "uk"})[0]
 
 
+@pytest.mark.parametrize(
+    ("written", "environ", "expected"),
+    [
+        (None, {}, None),
+        (12345, {}, "12345"),
+        ("12345", {"POSTHOG_PROJECT_ID": "9"}, "12345"),
+        (None, {"POSTHOG_PROJECT_ID": " 9 "}, "9"),
+        ({"env": "P"}, {"P": "7", "POSTHOG_PROJECT_ID": "9"}, "7"),
+    ],
+)
+def test_project_id_is_understood(written: object, environ: dict[str, str], expected: str | None) -> None:
+    posthog = {} if written is None else {"project_id": written}
+    assert settings_from({"posthog": posthog}, environ).project_id == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "environ", "message"),
+    [
+        ("shop", {}, "must be a number"),
+        (0, {}, "must be"),
+        (True, {}, "must be a number"),
+        ({"env": "P"}, {}, "variable P is not set"),
+        ({"env": "P"}, {"P": "shop"}, "variable P holds no number"),
+        (None, {"POSTHOG_PROJECT_ID": "shop"}, "POSTHOG_PROJECT_ID holds no number"),
+    ],
+)
+def test_project_id_is_refused(written: object, environ: dict[str, str], message: str) -> None:
+    (problem,) = problems_of({"posthog": {} if written is None else {"project_id": written}}, environ)
+    assert message in problem
+    assert "$.posthog.project_id" in problem
+
+
 def test_every_problem_of_the_file_is_told_at_once() -> None:
     document = {
         "posthog": {"host": 5, "protocol": "v2", "protocl": "v1", "project_api_key": {"env": "1 KEY"}},
