@@ -209,7 +209,7 @@ class Planner:
         return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, previous)
 
     def _has_doubts(self, arguments: SyncArguments, stored: StoredSync | None) -> bool:
-        if stored is None:
+        if stored is None or (self._settings.full_refresh and not self._has_same_keys(arguments, stored)):
             return False
         return (stored.has_doubtful and not self._settings.only_rejects) or arguments.tables.previous is not None
 
@@ -267,6 +267,12 @@ class Planner:
     def _hash_changed(self, arguments: SyncArguments, stored: StoredSync) -> bool:
         functions = self.state.functions(arguments)
         return (functions.hash_name, functions.hash_canary) != (stored.hash_name, stored.hash_canary)
+
+    def _has_same_keys(self, arguments: SyncArguments, stored: StoredSync) -> bool:
+        """False when what was staged before speaks of other rows; only `--full-refresh` comes this far then."""
+        was, now = json.loads(stored.mapping), arguments.resolved.mapping()
+        is_same = all(was.get(part) == now[part] for part in ("object", "sync_key"))
+        return is_same and self.state.functions(arguments).key_type == stored.key_type
 
     def _check_identity(self, arguments: SyncArguments, stored: StoredSync) -> None:
         name, destination = arguments.resolved.sync.name, self._settings.destination

@@ -105,7 +105,7 @@ class Staging:
         if arguments.tables.temporary:
             return
         macro_sync = arguments.for_macro()
-        if arguments.tables.previous is not None:
+        if arguments.has_doubts and arguments.tables.previous is not None:
             self._warehouse.run("keep_absent_doubts", sync=macro_sync, has_staged=rows.has_table)
         if not rows.has_table:
             return
