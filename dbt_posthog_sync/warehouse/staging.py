@@ -105,13 +105,14 @@ class Staging:
         if arguments.tables.temporary:
             return
         macro_sync = arguments.for_macro()
-        if arguments.has_doubts and arguments.tables.previous is not None:
+        follows = arguments.has_doubts and arguments.tables.previous is not None
+        if follows:
             self._warehouse.run("keep_absent_doubts", sync=macro_sync, has_staged=rows.has_table)
         if not rows.has_table:
             return
         if arguments.has_doubts and not arguments.only_rejects:
             self._warehouse.run("forget_doubtful", sync=macro_sync)
-        if arguments.run.took_over and arguments.tables.previous is not None:
+        if arguments.run.took_over and follows:
             self._warehouse.run("insert_doubtful", sync=macro_sync)
         self._replace_previous(arguments)
 
