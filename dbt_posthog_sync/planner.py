@@ -125,6 +125,22 @@ class Planner:
         temporary = replace(tables, changes=f"{table_prefix(resolved)}__plan", temporary=True)
         return self.stage(self._arguments(resolved, stored, temporary, run), stored)
 
+    def check_not_renamed(self, resolved: ResolvedSync, known_names: frozenset[str]) -> None:
+        """Stop at a sync without state whose model another sync had that no annotation names any more.
+
+        Raises:
+            UnsafePlan: with the former name, and how to go on with its state.
+        """
+        if not self.state.exists() or self.state.read(resolved.id) is not None:
+            return
+        names = self.state.abandoned_names(self.arguments(resolved, None, RunIdentity("")), known_names)
+        if names:
+            raise UnsafePlan(
+                f"{resolved.sync.name}: this model was synced as `{names[0]}` before, and no annotation has that name "
+                f"any more. A new name is a new sync and would send every row again. Go on with that state by --adopt "
+                f"{names[0]}, or by `name: {names[0]}` in the annotation; or begin anew with --force."
+            )
+
     def arguments(self, resolved: ResolvedSync, stored: StoredSync | None, run: RunIdentity) -> SyncArguments:
         """What the macros need for a run of this sync; staged rows go to a table of this run's own."""
         tables = self._tables(resolved, stored)

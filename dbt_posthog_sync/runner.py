@@ -118,7 +118,8 @@ class Runner:
             return execution.ended(None)
         try:
             may_be_sending = self._adopt(resolved)
-            self._check_not_renamed(resolved)
+            if self._settings.limits is not None:
+                self._planner.check_not_renamed(resolved, self._settings.known_names)
             identity = state.lease(resolved.id).take(self._holder(), steal=self._settings.steal)
             identity = replace(identity, took_over=identity.took_over or may_be_sending)
         except UnsafePlan as error:
@@ -157,19 +158,6 @@ class Runner:
             return False
         adoption = Adoption(self._warehouse, self._planner.state, self._holder())
         return adoption.adopt(settings.adopt, resolved, settings.known_names, steal=settings.steal)
-
-    def _check_not_renamed(self, resolved: ResolvedSync) -> None:
-        state, settings = self._planner.state, self._settings
-        if settings.limits is None or state.read(resolved.id) is not None:
-            return
-        arguments = self._planner.arguments(resolved, None, RunIdentity(settings.run_id))
-        names = state.abandoned_names(arguments, settings.known_names)
-        if names:
-            raise UnsafePlan(
-                f"{resolved.sync.name}: this model was synced as `{names[0]}` before, and no annotation has that name "
-                f"any more. A new name is a new sync and would send every row again. Go on with that state by --adopt "
-                f"{names[0]}, or by `name: {names[0]}` in the annotation; or begin anew with --force."
-            )
 
     def _work(self, resolved: ResolvedSync, identity: RunIdentity, execution: Execution) -> None:
         planner, state = self._planner, self._planner.state

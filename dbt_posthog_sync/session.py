@@ -163,6 +163,7 @@ class Session:
         for resolved in planner.resolve(self._syncs):
             plan = None
             try:
+                planner.check_not_renamed(resolved, self._known_names)
                 plan = planner.with_samples(planner.plan(resolved, RunIdentity(self._run_id)))
                 plan.guard(self._settings.limits)
             except UnsafePlan as error:
@@ -330,8 +331,12 @@ class Session:
             steal=self._options.steal,
             courier=CourierSettings(delivery.confirm_seconds, delivery.stream_minutes * 60),
             delivery=self._delivery_settings(),
-            known_names=frozenset(sync.name for sync in self._project.syncs),
+            known_names=self._known_names,
         )
+
+    @property
+    def _known_names(self) -> frozenset[str]:
+        return frozenset(sync.name for sync in self._project.syncs)
 
     def _check_target(self) -> None:
         target = self._warehouse.target_name

@@ -111,6 +111,8 @@ def test_rebaseline_and_adopt_on_the_command_line(any_shop: Shop) -> None:
     any_shop.annotate({**ORDERS, "name": "renamed"})
     stopped = any_shop("run")
     assert (stopped.code, f"--adopt {any_shop.table}" in stopped.out) == (1, True)
+    planned_stop = any_shop("plan")
+    assert (planned_stop.code, f"--adopt {any_shop.table}" in planned_stop.err) == (1, True)
     adopted = any_shop("run", "--adopt", any_shop.table)
     assert (adopted.code, adopted.out.splitlines()[1]) == (0, "  2 rows = 2 unchanged + 0 delivered + 0 rejected")
     assert any_shop.posthog.requests == ()
