@@ -75,8 +75,9 @@
 
 {% macro count_baseline(sync) %}select count(*) from {{ dbt_posthog_sync.baseline(sync) }} c{% endmacro %}
 
-{# Staged rows that may be taken as known: all good ones of which PostHog has nothing else. After a changed mapping only those whose content is what was
-   delivered, which their hash under the former mapping tells; a row that changed beside it must still be sent. #}
+{# Staged rows that may be taken as known: all good ones that are not in doubt. After a changed mapping only those whose
+   content is what was delivered, which their hash under the former mapping tells; a row that changed beside it must
+   still be sent. #}
 {% macro baseline(sync) %}
   (select c.* from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   {%- if sync.former %}

@@ -32,6 +32,9 @@
       dbt_posthog_sync.create_moved_rows_table(schema),
       dbt_posthog_sync.create_doubtful_rows_table(schema),
     ],
+    3: [
+      'alter table ' ~ dbt_posthog_sync.state_table(schema, 'doubtful_rows') ~ ' add column if not exists identity_hash ' ~ dbt_posthog_sync.type_hash(),
+    ],
   } -%}
   {{- return(statements[version]) -}}
 {% endmacro %}

@@ -16,7 +16,7 @@ from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.lease import Lease
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _TABLES = (
     "create_schema_version_table",
     "create_syncs_table",

@@ -45,7 +45,7 @@ VERSION_1 = {
 
 def columns(lab: Lab) -> list[tuple[Any, ...]]:
     """The shared tables of a state schema, column by column."""
-    tables = ", ".join(f"'{name}'" for name in (*VERSION_1, "moved_rows"))
+    tables = ", ".join(f"'{name}'" for name in (*VERSION_1, "moved_rows", "doubtful_rows"))
     return lab.sql(
         "select table_name, ordinal_position, column_name, data_type from information_schema.columns "
         f"where table_schema = '{lab.schema}' and table_name in ({tables}) order by 1, 2"
@@ -76,7 +76,7 @@ def test_an_upgraded_state_is_the_same_as_a_new_one(lab: Lab) -> None:
     assert columns(old) != columns(lab)
     assert old.run(PERSONS).counts.unchanged == 1
     assert columns(old) == columns(lab)
-    assert old.sql("select max(version) from {state}.schema_version") == [(2,)]
+    assert old.sql("select max(version) from {state}.schema_version") == [(3,)]
 
 
 def test_an_upgrade_can_be_repeated(lab: Lab) -> None:
@@ -117,3 +117,15 @@ def test_a_newer_state_is_refused(lab: Lab) -> None:
     lab.sql("insert into {state}.schema_version values (99, 'later', current_timestamp)")
     with pytest.raises(StateError, match="has version 99"):
         lab.planner().state.bring_up_to_date()
+
+
+def test_a_state_schema_of_version_2_is_brought_up_to_date(lab: Lab) -> None:
+    lab.build("select 'u1' as id, 'a' as note")
+    lab.run(PERSONS)
+    today = {(table, name, kind) for table, _, name, kind in columns(lab)}
+    lab.sql("alter table {state}.doubtful_rows drop column identity_hash")
+    lab.sql("update {state}.schema_version set version = 2")
+    lab.build("select 'u1' as id, 'b' as note")
+    assert lab.run(PERSONS).counts.delivered == 1
+    assert {(table, name, kind) for table, _, name, kind in columns(lab)} == today
+    assert max(lab.sql("select version from {state}.schema_version")) == (3,)
