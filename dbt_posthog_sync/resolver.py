@@ -101,57 +101,43 @@ class _Resolver:
             self._problems.append(self._columns.missing(name, self._path(path)))
         return column
 
+    def _unfit(self, column: RelationColumn, what_is_wrong: str, advice: str, path: str) -> None:
+        self._problem(f"column `{column.name}` has type {column.type.text}, which {what_is_wrong}.", advice, path)
+
     def _sendable(self, name: str, path: str) -> RelationColumn | None:
         column = self._find(name, path)
-        if column is not None and not column.type.is_supported:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which has no JSON form.",
-                "Cast it in the model, or leave it out with `exclude`.",
-                path,
-            )
-            return None
-        return column
+        if column is None or column.type.is_supported:
+            return column
+        self._unfit(column, "has no JSON form", "Cast it in the model, or leave it out with `exclude`.", path)
+        return None
 
     def _identity(self, name: str, path: str) -> RelationColumn | None:
         column = self._find(name, path)
         if column is not None and not column.type.can_be_identity:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which cannot name one row or person.",
-                "Use a text, integer or uuid column, or cast it to text in the model.",
-                path,
-            )
+            advice = "Use a text, integer or uuid column, or cast it to text in the model."
+            self._unfit(column, "cannot name one row or person", advice, path)
         return column
 
     def _time(self, name: str, path: str) -> RelationColumn | None:
         column = self._find(name, path)
         if column is not None and not column.type.can_be_time:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which is no point in time.",
-                "Cast it to a timestamp in the model.",
-                path,
-            )
+            self._unfit(column, "is no point in time", "Cast it to a timestamp in the model.", path)
         return column
 
     def _cursor(self, name: str) -> RelationColumn | None:
-        column = self._find(name, "cursor.column")
+        column = self._find(name, path := "cursor.column")
         if column is not None and column.type.family in _UNORDERED:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which does not say which row is newer.",
-                "Use a timestamp, a date or a number that only grows.",
-                "cursor.column",
-            )
+            advice = "Use a timestamp, a date or a number that only grows."
+            self._unfit(column, "does not say which row is newer", advice, path)
         return column
 
     def _event(self, term: Term) -> RelationColumn | Constant | None:
         if isinstance(term, Constant):
             return term
-        column = self._find(term.name, "event")
+        column = self._find(term.name, path := "event")
         if column is not None and not column.type.can_be_identity:
-            self._problem(
-                f"column `{column.name}` has type {column.type.text}, which is no event name.",
-                "Use a text column, or write `{value: ...}` for the same name in every row.",
-                "event",
-            )
+            advice = "Use a text column, or write `{value: ...}` for the same name in every row."
+            self._unfit(column, "is no event name", advice, path)
         return column
 
     def _term(self, term: Term, path: str) -> RelationColumn | Constant | None:
