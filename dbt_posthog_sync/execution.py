@@ -11,8 +11,12 @@ from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable, 
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
 
-_LEFT_BY_BASELINE = "The pending rows changed beside the annotation, so they were not taken as delivered: run again."
+_LEFT_BY_BASELINE = (
+    "The pending rows changed beside the annotation, or PostHog may have them otherwise, so they were not taken as "
+    "delivered: run again."
+)
 _STOPPED = "Stopped. What PostHog accepted is confirmed; the rest is pending."
+_INTERRUPTED = 130  # as after Ctrl-C; which signal it was, the command knows
 
 
 class Execution:
@@ -52,7 +56,7 @@ class Execution:
             return replace(run, is_posthog_away=is_away).ended(status, str(error), exit_code=error.exit_code)
         run.counts.check()
         if is_stopped:
-            return run.ended(RunStatus.INTERRUPTED, _STOPPED)
+            return run.ended(RunStatus.INTERRUPTED, _STOPPED, exit_code=_INTERRUPTED)
         is_half_known = self.plan is not None and self.plan.takes_as_known and run.counts.pending > 0
         message = _LEFT_BY_BASELINE if is_half_known else ""
         if run.counts.rejected:

@@ -62,7 +62,7 @@ def plan_text(plan: Plan) -> str:
     if plan.takes_as_known:
         lines.append(f"  would take {_rows(plan.known)} as delivered and send none")
         if plan.known < staged.pending:
-            lines.append(f"  {_rows(staged.pending - plan.known)} changed beside the annotation and would stay pending")
+            lines.append(f"  {_rows(staged.pending - plan.known)} changed besides or in doubt, and would stay pending")
     else:
         lines.append(f"  would send {plan.estimated_events:,} {'event' if plan.estimated_events == 1 else 'events'}")
     if plan.outside:

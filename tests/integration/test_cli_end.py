@@ -99,6 +99,8 @@ def test_a_signal_ends_a_run_and_the_next_one_goes_on(shop: Shop, number: signal
         assert code == answer.code
         assert f"{shop.table}: interrupted" == answer.out.splitlines()[0]
         assert " pending" in answer.out
+        told = json.loads((shop.folder / "target" / "posthog_sync_results.json").read_text())
+        assert (told["exit_code"], told["results"][0]["exit_code"]) == (code, 130)
         rest = shop("run", "--output", "json").json["runs"][0]["counts"]
         assert 0 < rest["delivered"] < 40
         assert len(slow.project.received) == 40
