@@ -185,6 +185,9 @@ def _check_combination(values: dict[str, Any]) -> None:
         raise click.UsageError(f"{flag} changes the state and sends nothing, so --mock has nothing to show.")
     if values["mock"] and values.get("verify"):
         raise click.UsageError("--mock sends nothing, so --verify has nothing to find.")
+    of_sending = [name for name in ("steal", "force", "allow_rejected") if values.get(name)]
+    if values["mock"] and of_sending:
+        raise click.UsageError(f"--mock sends nothing, so --{of_sending[0].replace('_', '-')} has no effect.")
 
 
 def _send(command: str, values: dict[str, Any]) -> int:

@@ -125,6 +125,9 @@ def test_rebaseline_and_adopt_on_the_command_line(any_shop: Shop) -> None:
         (("plan", "--rebaseline", "--full-refresh"), "choose one"),
         (("run", "--mock", "--rebaseline"), "--mock has nothing to show"),
         (("run", "--mock", "--adopt", "x"), "--mock has nothing to show"),
+        (("run", "--mock", "--steal"), "--steal has no effect"),
+        (("run", "--mock", "--force"), "--force has no effect"),
+        (("run", "--mock", "--allow-rejected"), "--allow-rejected has no effect"),
     ],
 )
 def test_flags_that_contradict_each_other(shop: Shop, words: tuple[str, ...], expected: str) -> None:
