@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -62,6 +64,44 @@ class Delivery:
     historical_events_per_second: float | None = None
 
 
+class IdentitySource(str, Enum):
+    """Where it is looked up which persons PostHog has; see docs/identities.md."""
+
+    LOOKUP = "lookup"
+    MIRROR = "mirror"
+    MODEL = "identity_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """How an e-mail address or a distinct_id becomes a person of PostHog.
+
+    Attributes:
+        source: who is asked.
+        max_age: age from which on a mirror is loaded anew.
+        model: name of the dbt model, seed, snapshot or source with PostHog's export of persons.
+    """
+
+    source: IdentitySource = IdentitySource.LOOKUP
+    max_age: timedelta = timedelta(hours=1)
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What `behavior: delete` may do.
+
+    Attributes:
+        enabled: true when persons may be deleted at all.
+        max_persons: most persons of one sync in one run.
+        events: true when the events of the persons are deleted too.
+    """
+
+    enabled: bool = False
+    max_persons: int = 1_000
+    events: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What posthog_sync.yml and the environment say.
@@ -76,6 +116,8 @@ class Settings:
         state_schema: schema in the warehouse that holds the state.
         limits: guards of a plan.
         delivery: how messages travel.
+        identities: how persons are found.
+        deletion: what `behavior: delete` may do.
         defaults: what lies under every annotation.
         file: the file that was read, empty when there is none.
     """
@@ -89,6 +131,8 @@ class Settings:
     state_schema: str = "posthog_sync"
     limits: Limits = field(default_factory=Limits)
     delivery: Delivery = Delivery()
+    identities: Identities = Identities()
+    deletion: Deletion = Deletion()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
 

@@ -38,6 +38,23 @@ class Behavior(str, Enum):
     SEND = "send"
     UPDATE_OR_CREATE = "update_or_create"
     UPDATE_ONLY = "update_only"
+    DELETE = "delete"
+
+
+class OnSeveral(str, Enum):
+    """Which persons a row means when several have its e-mail address: none of them, all, or the newest or oldest."""
+
+    SKIP = "skip"
+    ALL = "all"
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+class Creation(str, Enum):
+    """What becomes of a row that no person matches: a person with its e-mail address as distinct_id, or nothing."""
+
+    EMAIL = "email"
+    SKIP = "skip"
 
 
 class Operation(str, Enum):
@@ -77,6 +94,8 @@ class Constant:
 
 
 Term: TypeAlias = Column | Constant
+CreateWith: TypeAlias = Creation | Column
+"""How a person that PostHog does not have is made: `Creation`, or the column with its distinct_id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +200,9 @@ class Sync:
         backfill: false takes the rows present at the first run as known.
         on_change: what a changed row means (events and pages).
         shared: true when another person sync may write the same properties.
+        on_several: which persons are meant when several have the row's e-mail address.
+        create_with: what becomes of an e-mail address that no person has; None where nothing is ever created for one.
+        unset: properties that are removed from every person that is written.
         path: JSON path of the annotation in its file, to point the user to.
     """
 
@@ -205,4 +227,12 @@ class Sync:
     backfill: bool = True
     on_change: OnChange = OnChange.IGNORE
     shared: bool = False
+    on_several: OnSeveral = OnSeveral.SKIP
+    create_with: CreateWith | None = None
+    unset: tuple[str, ...] = ()
     path: str = "$"
+
+    @property
+    def needs_identities(self) -> bool:
+        """True when a row can only be sent once it is known which persons PostHog has."""
+        return self.sync_key.kind is KeyKind.EMAIL or self.behavior in (Behavior.UPDATE_ONLY, Behavior.DELETE)
