@@ -95,7 +95,7 @@ class Courier:
         Raises:
             SyncError: what stopped it; everything that was accepted before is confirmed all the same.
         """
-        seen = _Seen(staged.rows + staged.rejected_rows + 1)
+        seen = _Seen(staged.rows + staged.rejected_rows + staged.skipped_rows + 1)
         resume = False
         while True:
             stream = _Stream(self._clock() + self._settings.stream_seconds, self._clock, seen, tally)

@@ -52,7 +52,9 @@ class Execution:
         run = self._measured()
         if error is not None:
             status = RunStatus.UNSAFE if isinstance(error, UnsafePlan) else RunStatus.ERROR
-            is_away = isinstance(error, DestinationUnavailable | DestinationRefused)
+            # While a sync is staged only the private API can fail, which another sync may not need.
+            is_staged = self.plan is not None
+            is_away = is_staged and isinstance(error, DestinationUnavailable | DestinationRefused)
             return replace(run, is_posthog_away=is_away).ended(status, str(error), exit_code=error.exit_code)
         run.counts.check()
         if is_stopped:
@@ -68,6 +70,7 @@ class Execution:
             self.run,
             counts=self._counts(),
             reasons=self._reasons(),
+            skips=self.plan.staged.skipped if self.plan else (),
             phases=tuple(self._phases),
             requests=self._destination.requests_sent - self._requests,
             bytes_sent=self._destination.bytes_sent - self._bytes,
@@ -85,6 +88,7 @@ class Execution:
             unchanged=staged.unchanged,
             delivered=tally.delivered,
             rejected=staged.rejected_rows + tally.refused,
+            skipped=staged.skipped_rows,
             known=self.known,
             moved=moved,
             pending=open_rows - moved,

@@ -21,7 +21,8 @@ class StagedRows:
         added: rows to send whose key is new.
         changed: rows to send whose content differs from what PostHog has.
         rejected: (reason, rows) of rows that are not sent.
-        examples: (reason, sync key) of one rejected row each.
+        skipped: (reason, rows) of rows that are left out as the annotation or an erasure wants it.
+        examples: (reason, sync key) of one rejected or skipped row each.
         matched: rows whose key PostHog has, before duplicates were taken out.
         is_first: true when nothing had been delivered before.
         has_table: true when there were rows to stage.
@@ -32,6 +33,7 @@ class StagedRows:
     added: int = 0
     changed: int = 0
     rejected: tuple[tuple[str, int], ...] = ()
+    skipped: tuple[tuple[str, int], ...] = ()
     examples: tuple[tuple[str, str | None], ...] = ()
     matched: int = 0
     is_first: bool = False
@@ -46,6 +48,11 @@ class StagedRows:
     def rejected_rows(self) -> int:
         """Rows that are not sent because of what they hold."""
         return sum(count for _, count in self.rejected)
+
+    @property
+    def skipped_rows(self) -> int:
+        """Rows that are left out without a fault of theirs."""
+        return sum(count for _, count in self.skipped)
 
 
 @dataclass(frozen=True, slots=True)

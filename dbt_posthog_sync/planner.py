@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dbt_posthog_sync.annotation.clashes import person_clashes
 from dbt_posthog_sync.column_type import ColumnType
+from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.errors import AnnotationError, StateError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.problem import Problem
@@ -24,6 +25,7 @@ from dbt_posthog_sync.warehouse.arguments import (
     SyncTables,
     table_prefix,
 )
+from dbt_posthog_sync.warehouse.identities import Identities, IdentitySettings
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.staging import Staged, Staging
 from dbt_posthog_sync.warehouse.state import State, StoredSync
@@ -44,6 +46,7 @@ class PlanSettings:
         full_refresh: forget what was delivered and send everything again.
         rebaseline: take the rows that are present as delivered, and send nothing.
         only_rejects: look only at rows that are rejected.
+        identities: where it is found which persons PostHog has.
     """
 
     schema: str
@@ -54,6 +57,7 @@ class PlanSettings:
     full_refresh: bool = False
     rebaseline: bool = False
     only_rejects: bool = False
+    identities: IdentitySettings = field(default_factory=IdentitySettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,13 @@ class Prepared:
 
 
 class Planner:
-    """Resolves and stages syncs in one warehouse."""
+    """Resolves and stages syncs in one warehouse; `directory` is asked for persons where a sync needs to know them."""
 
-    def __init__(self, warehouse: Warehouse, settings: PlanSettings) -> None:
+    def __init__(self, warehouse: Warehouse, settings: PlanSettings, directory: Directory | None = None) -> None:
         self._warehouse = warehouse
         self._settings = settings
         self.state = State(warehouse, settings.schema)
+        self._identities = Identities(warehouse, self.state, settings.identities, directory)
 
     def resolve(self, syncs: Iterable[Sync]) -> tuple[ResolvedSync, ...]:
         """Match every sync to its relation.
@@ -173,10 +178,13 @@ class Planner:
             only_rejects=settings.only_rejects,
             has_doubts=self._has_doubts(arguments, stored),
             window_start=None if is_first or settings.only_rejects else self._window_start(arguments.resolved, stored),
-            has_rejects=stored is not None and bool(self.state.rejected(arguments.resolved.id)),
+            has_rejects=stored is not None and self.state.has_rejected(arguments.resolved.id),
+            has_erased=not arguments.resolved.deletes and self.state.exists() and self.state.has_erased(),
         )
         if stored is not None and settings.rebaseline:
             arguments = arguments.but(former=self._former(arguments, stored))
+        if arguments.resolved.sync.needs_identities:
+            arguments = self._identities.prepare(arguments)
         live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0
         staged = Staging(self._warehouse).stage(arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects)
         takes_as_known = settings.rebaseline or self._takes_as_known(arguments, stored, is_empty=is_empty)
@@ -307,10 +315,10 @@ class Planner:
                 "Cast it back in the model, or run with --full-refresh to send every row again."
             )
         was, now = json.loads(stored.mapping), arguments.resolved.mapping()
-        for part, word in (("object", "object"), ("sync_key", "sync key")):
-            if was.get(part) != now[part]:
+        for part, word in (("object", "object"), ("sync_key", "sync key"), ("behavior", "behavior")):
+            if was.get(part) != now.get(part):
                 raise UnsafePlan(
-                    f"{name}: the {word} was {_shown(was.get(part))} and is now {_shown(now[part])}, so what was "
+                    f"{name}: the {word} was {_shown(was.get(part))} and is now {_shown(now.get(part))}, so what was "
                     "delivered says nothing about these rows. Give the sync a new `name`, or run with --full-refresh "
                     "to send every row again."
                 )
@@ -332,6 +340,8 @@ def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
 
 
 def _shown(part: object) -> str:
+    if part is None:
+        return "another"
     return ": ".join(part) if isinstance(part, list) else str(part)
 
 

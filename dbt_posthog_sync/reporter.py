@@ -26,6 +26,7 @@ _KINDS = (
     ("unchanged", "unchanged"),
     ("delivered", "delivered"),
     ("rejected", "rejected"),
+    ("skipped", "skipped"),
     ("known", "taken as known"),
     ("moved", "changed since staging"),
     ("pending", "pending"),
@@ -57,7 +58,8 @@ def plan_text(plan: Plan) -> str:
     lines = [
         f"{plan.sync_name}: {plan.model} -> {plan.object}",
         f"  {_rows(staged.rows)} looked at: {staged.unchanged:,} unchanged, {staged.added:,} new, "
-        f"{staged.changed:,} changed, {staged.rejected_rows:,} rejected",
+        f"{staged.changed:,} changed, {staged.rejected_rows:,} rejected"
+        + (f", {staged.skipped_rows:,} skipped" if staged.skipped else ""),
     ]
     if plan.takes_as_known:
         lines.append(f"  would take {_rows(plan.known)} as delivered and send none")
@@ -75,6 +77,7 @@ def plan_text(plan: Plan) -> str:
         lines.append("  the warehouse computes row hashes differently than in the last run")
     examples = dict(staged.examples)
     lines += [f"  rejected: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.rejected]
+    lines += [f"  skipped: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.skipped]
     lines += [f"  message: {_message(sample)}" for sample in plan.samples]
     return "\n".join(lines)
 
@@ -87,6 +90,7 @@ def plan_values(plan: Plan) -> dict[str, Any]:
         "staged": {
             **asdict(plan.staged),
             "rejected": dict(plan.staged.rejected),
+            "skipped": dict(plan.staged.skipped),
             "examples": dict(plan.staged.examples),
         },
     }
@@ -112,6 +116,7 @@ def run_text(run: SyncRun) -> str:
     if counts.warned:
         lines.append(f"  {counts.warned:,} stored by PostHog without a person")
     lines += [f"  rejected: {rows:,} x {reason}" for reason, rows in run.reasons]
+    lines += [f"  skipped: {rows:,} x {reason}" for reason, rows in run.skips]
     return "\n".join(lines)
 
 
@@ -144,6 +149,7 @@ def run_values(run: SyncRun) -> dict[str, Any]:
         "message": run.message,
         "counts": run.counts.as_dict(),
         "rejected": dict(run.reasons),
+        "skipped": dict(run.skips),
         "requests": run.requests,
         "bytes": run.bytes_sent,
         "seconds": round(run.seconds, 3),

@@ -13,10 +13,12 @@ from typing import Any
 
 from dbt_posthog_sync.column_type import ColumnType, Family
 from dbt_posthog_sync.sync import (
+    Behavior,
     Constant,
     KeyKind,
     ObjectType,
     OnChange,
+    OnSeveral,
     Operation,
     Sync,
 )
@@ -66,6 +68,7 @@ class ResolvedSync:
         properties: every mapping, `properties: all` spelled out.
         groups: (group type, column or constant).
         cursor: column that prunes the scan.
+        create_with: column with the distinct_id of a person that is made; None where none is.
         columns: every column of the relation.
     """
 
@@ -78,6 +81,7 @@ class ResolvedSync:
     properties: tuple[ResolvedProperty, ...]
     groups: tuple[tuple[str, RelationColumn | Constant], ...]
     cursor: RelationColumn | None
+    create_with: RelationColumn | None = None
     columns: tuple[RelationColumn, ...] = ()
 
     @property
@@ -91,6 +95,21 @@ class ResolvedSync:
         return self.sync.object is ObjectType.PAGE and self.sync.sync_key.kind is KeyKind.DISTINCT_ID
 
     @property
+    def key_is_email(self) -> bool:
+        """True when a row is named by the e-mail address of its person."""
+        return self.sync.sync_key.kind is KeyKind.EMAIL
+
+    @property
+    def deletes(self) -> bool:
+        """True when the persons of the rows are deleted."""
+        return self.sync.behavior is Behavior.DELETE
+
+    @property
+    def fans_out(self) -> bool:
+        """True when one row may mean several persons."""
+        return self.key_is_email and self.sync.on_several is OnSeveral.ALL
+
+    @property
     def sends_events(self) -> bool:
         """True for events and pages, which PostHog keeps when the row is gone; false for persons and groups."""
         return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE)
@@ -98,6 +117,8 @@ class ResolvedSync:
     @property
     def compares_keys_only(self) -> bool:
         """True when a row that was sent once is never sent again, so that hashes need no comparing."""
+        if self.deletes:
+            return True
         return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
 
     @property
@@ -114,7 +135,8 @@ class ResolvedSync:
         return self._hashed({c.name: c for c in candidates if isinstance(c, RelationColumn)})
 
     def _hashed(self, found: dict[str, RelationColumn]) -> tuple[RelationColumn, ...]:
-        names = set(found) if self.key_is_composed else set(found) - {self.key.name}
+        is_all_of_the_key = not self.key_is_composed and not self.key_is_email
+        names = set(found) - {self.key.name} if is_all_of_the_key else set(found)
         return tuple(found[name] for name in sorted(names))
 
     def hashed_before(self, mapping: Mapping[str, Any]) -> tuple[tuple[RelationColumn, ...], tuple[str, ...]]:
@@ -131,7 +153,17 @@ class ResolvedSync:
         return self._hashed({name: known[name] for name in names if name in known}), gone
 
     def mapping(self) -> dict[str, Any]:
-        """Everything that decides what is sent for a row; stored with the state, so that a change can be explained."""
+        """Everything that decides what is sent for a row; stored with the state, so that a change can be explained.
+
+        What came with a later version stands there only where it is used, or every row would look changed by it.
+        """
+        later: dict[str, Any] = {}
+        if self.sync.unset:
+            later["unset"] = sorted(self.sync.unset)
+        if self.key_is_email:
+            later["on_several"] = self.sync.on_several.value
+        if self.deletes:
+            later["behavior"] = self.sync.behavior.value
         return {
             "object": self.sync.object.value,
             "sync_key": [self.sync.sync_key.kind.value, self.key.name],
@@ -144,6 +176,7 @@ class ResolvedSync:
             "group_type": self.sync.group_type,
             "nulls": self.sync.nulls.value,
             "on_change": self.sync.on_change.value,
+            **later,
         }
 
     @property

@@ -13,7 +13,16 @@ from dbt_posthog_sync.column_type import Family
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.reserved_name import reserved_property
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, ResolvedSync
-from dbt_posthog_sync.sync import Column, Constant, ModelColumn, Operation, PropertyMapping, Sync, Term
+from dbt_posthog_sync.sync import (
+    Column,
+    Constant,
+    KeyKind,
+    ModelColumn,
+    Operation,
+    PropertyMapping,
+    Sync,
+    Term,
+)
 
 _URL_PROPERTY = "$current_url"
 _UNORDERED = frozenset(
@@ -63,11 +72,12 @@ class _Resolver:
 
     def resolve(self) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
         sync = self._sync
-        key = self._identity(sync.sync_key.column, f"sync_key.{sync.sync_key.kind.value}")
+        key = self._key()
         distinct_id = self._identity(sync.distinct_id.name, "distinct_id") if sync.distinct_id else None
         event = self._event(sync.event) if sync.event else None
         timestamp = self._time(sync.timestamp, "timestamp") if sync.timestamp else None
         cursor = self._cursor(sync.cursor.column) if sync.cursor else None
+        create_with = self._identity(term.name, "create_with") if isinstance(term := sync.create_with, Column) else None
         groups = tuple((kind, self._group(kind, term)) for kind, term in sync.groups)
         properties = self._all_properties() if sync.all_properties else self._listed_properties()
         self._check_excluded()
@@ -85,6 +95,7 @@ class _Resolver:
             properties=properties,
             groups=tuple((kind, source) for kind, source in groups if source is not None),
             cursor=cursor,
+            create_with=create_with,
             columns=tuple(self._columns.by_name.values()),
         )
         return resolved, ()
@@ -110,6 +121,14 @@ class _Resolver:
             return column
         self._unfit(column, "has no JSON form", "Cast it in the model, or leave it out with `exclude`.", path)
         return None
+
+    def _key(self) -> RelationColumn | None:
+        sync_key = self._sync.sync_key
+        column = self._identity(sync_key.column, path := f"sync_key.{sync_key.kind.value}")
+        is_text = column is None or column.type.family is Family.TEXT
+        if sync_key.kind is KeyKind.EMAIL and column is not None and column.type.can_be_identity and not is_text:
+            self._unfit(column, "holds no e-mail address", "Use a text column.", path)
+        return column
 
     def _identity(self, name: str, path: str) -> RelationColumn | None:
         column = self._find(name, path)
@@ -172,7 +191,12 @@ class _Resolver:
 
     def _left_out(self) -> set[str]:
         sync = self._sync
-        structural = [sync.distinct_id, sync.event, Column(sync.timestamp) if sync.timestamp else None]
+        structural = [
+            sync.distinct_id,
+            sync.event,
+            Column(sync.timestamp) if sync.timestamp else None,
+            sync.create_with,
+        ]
         names = {term.name for term in structural if isinstance(term, Column)}
         found = [self._columns.find(name) for name in (*names, *sync.exclude)]
         return {column.name for column in found if column is not None}
@@ -195,6 +219,12 @@ class _Resolver:
                     f"a column becomes the property `{mapping.name}`, which is reserved: {reason}.",
                     "Leave it out with `exclude`, or list the properties and rename it.",
                     "properties",
+                )
+            if mapping.name in self._sync.unset:
+                self._problem(
+                    f"a column becomes the property `{mapping.name}`, which `unset` removes.",
+                    "Take it out of `unset`, or leave the column out with `exclude`.",
+                    "unset",
                 )
             seen.add(mapping.name)
 

@@ -100,6 +100,7 @@ def _result(run: SyncRun) -> dict[str, Any]:
         "timing": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in run.phases],
         "counts": run.counts.as_dict(),
         "rejected": dict(run.reasons),
+        "skipped": dict(run.skips),
         "requests": run.requests,
         "bytes": run.bytes_sent,
         "exit_code": run.exit_code,

@@ -114,7 +114,7 @@ class Runner:
         state = self._planner.state
         state.ensure()
         execution = Execution(self._destination, self._clock, self._started(resolved))
-        if self._settings.only_rejects and not state.rejected(resolved.id):
+        if self._settings.only_rejects and not state.has_rejected(resolved.id):
             return execution.ended(None)
         try:
             may_be_sending = self._adopt(resolved)
@@ -269,10 +269,11 @@ class Runner:
 
     def _values_of_rows(self, prepared: Prepared, execution: Execution) -> dict[str, Any]:
         """What the state keeps of the rows of this run."""
-        plan = prepared.plan
+        plan, fans_out = prepared.plan, prepared.arguments.resolved.fans_out
         return {
             "live_keys": plan.live_keys + plan.staged.added - prepared.removed,
-            "is_settled": execution.tally.delivered + execution.known == plan.staged.pending,
+            # Persons are counted where a row means several, so that only a look at the keys tells how many there are.
+            "is_settled": execution.tally.delivered + execution.known == plan.staged.pending and not fans_out,
         }
 
     def _values_of_model(self, prepared: Prepared) -> dict[str, Any]:

@@ -24,11 +24,14 @@ class RunStatus(str, Enum):
 class Counts:
     """Rows of a model, each counted once: unchanged, delivered, rejected, or skipped with a reason.
 
+    A row that means several persons (`on_several: all`) counts once for each of them while it is sent.
+
     Attributes:
         rows: rows of the model that the run looked at.
         unchanged: rows that PostHog has already.
         delivered: rows that PostHog accepted in this run.
         rejected: rows that were not sent because of what they hold, or that PostHog refused.
+        skipped: rows left out as the annotation or an erasure wants it, such as a person that PostHog does not have.
         known: rows taken as known without sending them (`backfill: false`).
         moved: rows that changed between staging and delivery; the next run takes them.
         pending: rows that this run could not deliver (it was stopped or PostHog was away); the next run takes them.
@@ -41,6 +44,7 @@ class Counts:
     unchanged: int = 0
     delivered: int = 0
     rejected: int = 0
+    skipped: int = 0
     known: int = 0
     moved: int = 0
     pending: int = 0
@@ -54,13 +58,14 @@ class Counts:
         Raises:
             Unreconciled: the sums differ; the message shows them.
         """
-        parts = self.unchanged + self.delivered + self.rejected + self.known + self.moved + self.pending
+        sent = self.unchanged + self.delivered + self.known
+        parts = sent + self.rejected + self.skipped + self.moved + self.pending
         if parts != self.rows or min(self.as_dict().values()) < 0:
             raise Unreconciled(
                 f"The counts of this run do not add up: {self.rows} rows, but {self.unchanged} unchanged + "
-                f"{self.delivered} delivered + {self.rejected} rejected + {self.known} taken as known + {self.moved} "
-                f"changed since staging + {self.pending} pending = {parts}. Nothing was lost: only what PostHog "
-                "accepted is confirmed. Please report this."
+                f"{self.delivered} delivered + {self.rejected} rejected + {self.skipped} skipped + {self.known} taken "
+                f"as known + {self.moved} changed since staging + {self.pending} pending = {parts}. Nothing was lost: "
+                "only what PostHog accepted is confirmed. Please report this."
             )
 
     def as_dict(self) -> dict[str, int]:
@@ -82,6 +87,7 @@ class SyncRun:
         message: one line for people, empty when all went well.
         counts: the sums.
         reasons: rejected rows by reason.
+        skips: skipped rows by reason.
         requests: requests sent.
         bytes_sent: bytes sent, compressed.
         phases: seconds of wall time by phase, in order.
@@ -99,6 +105,7 @@ class SyncRun:
     message: str = ""
     counts: Counts = field(default_factory=Counts)
     reasons: tuple[tuple[str, int], ...] = ()
+    skips: tuple[tuple[str, int], ...] = ()
     requests: int = 0
     bytes_sent: int = 0
     phases: tuple[tuple[str, float], ...] = ()

@@ -1,9 +1,11 @@
 {# Rejected rows: what was not sent and why, and rows that move between staging and delivery. #}
 
-{# Rejected staged rows, one for each key, content and reason, with the number of model rows it stands for. #}
+{# Rejected staged rows, one for each key, content and reason, with the number of model rows it stands for. Skipped rows
+   come back by themselves in every run, and are only kept where a cursor would hide them. #}
 {% macro rejected_changes(sync) %}
   select {{ dbt_posthog_sync.as_text('sync_key') }} as key_text, row_hash, reason, count(*) as row_count
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} where reason is not null
+    {%- if not sync.cursor %} and not {{ dbt_posthog_sync.is_skip('reason') }}{% endif %}
   group by {{ dbt_posthog_sync.as_text('sync_key') }}, row_hash, reason
 {% endmacro %}
 
@@ -13,7 +15,7 @@
     (sync_id, sync_name, sync_key, row_hash, reason, try_again, first_seen_at, last_seen_at, first_run_id, last_run_id,
      row_count)
   select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, c.key_text, c.row_hash, c.reason,
-    case when c.reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().future) }} then 'every run' else 'on change' end,
+    case when {{ dbt_posthog_sync.heals('c.reason') }} then 'every run' else 'on change' end,
     {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
     {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, c.row_count
   from ({{ dbt_posthog_sync.rejected_changes(sync) }}) c
@@ -69,10 +71,11 @@
     and last_run_id <> {{ dbt_posthog_sync.literal(sync.run_id) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
-{% macro read_rejected(schema, sync_id=none) %}
+{% macro read_rejected(schema, sync_id=none, with_skipped=true) %}
   select sync_name, reason, cast(sum(row_count) as bigint), min(sync_key), {{ dbt_posthog_sync.as_text('min(first_seen_at)') }},
     {{ dbt_posthog_sync.as_text('max(last_seen_at)') }}
   from {{ dbt_posthog_sync.state_table(schema, 'rejected_rows') }} where resolved_at is null
+  {%- if not with_skipped %} and not {{ dbt_posthog_sync.is_skip('reason') }}{% endif %}
   {%- if sync_id %} and sync_id = {{ dbt_posthog_sync.literal(sync_id) }}{% endif %}
   group by sync_name, reason order by sync_name, reason
 {% endmacro %}

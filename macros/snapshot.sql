@@ -63,6 +63,24 @@
   where c.position between {{ lowest }} and {{ highest }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
+{# A key that stands for several persons is confirmed with the last of them: first the rows at these positions are marked,
+   then the keys are confirmed of which no row that may be sent is left. #}
+{% macro mark_delivered(sync, positions, lowest, highest) %}
+  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} set is_delivered = true
+  where position between {{ lowest }} and {{ highest }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+    and position in (select p.position from {{ dbt_posthog_sync.position_list(positions) }})
+{% endmacro %}
+
+{% macro confirm_complete_keys(sync, positions, lowest, highest) %}
+  insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
+  select distinct c.sync_key, c.row_hash, c.identity_hash, c.row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('delivered') }}
+  from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+  join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
+  where c.position between {{ lowest }} and {{ highest }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+    and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} s
+      where s.sync_key = c.sync_key and s.reason is null and not s.is_delivered)
+{% endmacro %}
+
 {# Positions as a relation `p(position)`; they arrive as one comma-separated text. #}
 {% macro position_list(positions) %}{{ return(adapter.dispatch('position_list', 'dbt_posthog_sync')(positions)) }}{% endmacro %}
 

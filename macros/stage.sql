@@ -4,6 +4,8 @@
 {% macro key_expression(sync) %}
   {%- if sync.key_is_composed -%}
     {{- dbt_posthog_sync.composed_key(sync) -}}
+  {%- elif sync.key_is_email -%}
+    {{- dbt_posthog_sync.email_text(dbt_posthog_sync.column_text(sync.key)) -}}
   {%- else -%}
     cast({{ dbt_posthog_sync.model_column(sync.key) }} as {{ dbt_posthog_sync.type_key(sync.key.type) }})
   {%- endif -%}
@@ -148,6 +150,9 @@
   {{ dbt_posthog_sync.create_sync_table(sync, 'changes') }} as
   select row_number() over () as position, c.* from (
     select picked.sync_key, picked.row_hash, picked.identity_hash, picked.row_moment, picked.kind,
+      {%- if sync.identities %}
+      picked.distinct_id, picked.person_id, picked.person_number, false as is_delivered,
+      {%- endif %}
       {% if sync.copies_staging_time -%}
       coalesce(previous.staged_at, {{ dbt_posthog_sync.staging_time() }})
       {%- else -%}{{ dbt_posthog_sync.staging_time() }}{%- endif %} as staged_at,
@@ -181,21 +186,26 @@
   {%- set kind = dbt_posthog_sync.kind -%}
   {%- set body -%}
     {{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} as row_hash,
-    {{ dbt_posthog_sync.identity_hash(sync) }} as identity_hash, {{ dbt_posthog_sync.row_moment(sync) }} as row_moment
+    {{ dbt_posthog_sync.identity_hash(sync) }} as identity_hash, {{ dbt_posthog_sync.row_moment(sync) }} as row_moment,
+    {%- if sync.identities %}
+    {{ dbt_posthog_sync.distinct_id_text(sync) }} as distinct_id, i.person_id as person_id, coalesce(i.number, 1) as person_number,
+    {%- endif %}
+    {{ dbt_posthog_sync.reject_reason(sync) }} as reason
   {%- endset -%}
+  {%- set model = sync.relation ~ ' m' ~ dbt_posthog_sync.with_identities(sync) -%}
   {%- if sync.is_first -%}
-    select {{ key }} as sync_key, {{ body }}, {{ kind('added') }} as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
-    from {{ sync.relation }} m
+    select {{ key }} as sync_key, {{ kind('added') }} as kind, {{ body }}
+    from {{ model }}
   {%- else -%}
-    select {{ key }} as sync_key, {{ body }}, d.kind as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
-    from {{ sync.relation }} m
+    select {{ key }} as sync_key, d.kind as kind, {{ body }}
+    from {{ model }}
     join (select sync_key, max(kind) as kind from {{ dbt_posthog_sync.sync_table(sync, 'diff') }}
           where sync_key is not null group by sync_key) d
       on d.sync_key = {{ key }}
     {%- if sync.has_null_keys %}
     union all
-    select {{ key }} as sync_key, {{ body }}, {{ kind('added') }} as kind, {{ dbt_posthog_sync.reject_reason(sync) }} as reason
-    from {{ sync.relation }} m where {{ key }} is null and (({{ dbt_posthog_sync.window_conditions(sync) | join(') or (') }}))
+    select {{ key }} as sync_key, {{ kind('added') }} as kind, {{ body }}
+    from {{ model }} where {{ key }} is null and (({{ dbt_posthog_sync.window_conditions(sync) | join(') or (') }}))
     {%- endif %}
   {%- endif -%}
 {% endmacro %}
@@ -204,7 +214,8 @@
 {% macro reject_duplicates(sync) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().duplicate) }}
   where sync_key in (select sync_key from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}
-                     where sync_key is not null group by sync_key having count(*) > 1)
+                     where sync_key is not null{% if sync.identities %} and person_number = 1{% endif %}
+                     group by sync_key having count(*) > 1)
 {% endmacro %}
 
 {# An event that was delivered with another name, person or day cannot be replaced: PostHog would keep both. #}
@@ -245,6 +256,8 @@
 {% endmacro %}
 
 {% macro summarise_changes(sync) %}
-  select kind, reason, count(*), min({{ dbt_posthog_sync.as_text('sync_key') }})
+  select kind, reason, count(*), min({{ dbt_posthog_sync.as_text('sync_key') }}),
+    case when {{ dbt_posthog_sync.is_skip('reason') }} then 1 else 0 end,
+    {{ 'sum(case when person_number > 1 then 1 else 0 end)' if sync.identities else '0' }}
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} group by kind, reason order by kind, reason
 {% endmacro %}

@@ -35,6 +35,10 @@
     3: [
       'alter table ' ~ dbt_posthog_sync.state_table(schema, 'doubtful_rows') ~ ' add column if not exists identity_hash ' ~ dbt_posthog_sync.type_hash(),
     ],
+    4: [
+      dbt_posthog_sync.create_mirrors_table(schema),
+      dbt_posthog_sync.create_erased_persons_table(schema),
+    ],
   } -%}
   {{- return(statements[version]) -}}
 {% endmacro %}
@@ -102,6 +106,21 @@
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'doubtful_rows') }} (
     sync_id {{ text }}, sync_key {{ text }}, identity_hash {{ dbt_posthog_sync.type_hash() }})
+{% endmacro %}
+
+{# Copies of what PostHog has of its persons; the newest that is loaded is in force. #}
+{% macro create_mirrors_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'mirrors') }} (
+    table_name {{ text }}, kind {{ text }}, destination {{ text }}, begun_at {{ dbt_posthog_sync.type_moment() }},
+    loaded_at {{ dbt_posthog_sync.type_moment() }}, row_count bigint)
+{% endmacro %}
+
+{# Identities of persons that were deleted on request: distinct_ids and e-mail addresses to which nothing is sent. #}
+{% macro create_erased_persons_table(schema) %}
+  {%- set text = dbt_posthog_sync.type_text() -%}
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'erased_persons') }} (
+    kind {{ text }}, identity {{ text }}, sync_id {{ text }}, run_id {{ text }}, erased_at {{ dbt_posthog_sync.type_moment() }})
 {% endmacro %}
 
 {% macro read_sync(schema, sync_id) %}

@@ -10,7 +10,7 @@ from typing import Any
 
 from dbt_posthog_sync.column_type import Family
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, ResolvedSync
-from dbt_posthog_sync.sync import Constant, ObjectType
+from dbt_posthog_sync.sync import Constant, Creation, ObjectType
 
 _EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
 # PostHog's v1 protocol reads these beside the event, v0 inside its properties
@@ -35,6 +35,8 @@ class SyncTables:
         diff: temporary result of the diff.
         previous: staged rows of an interrupted run, if there are any.
         temporary: true when staged rows live in a temporary table (`plan` and `run --mock`).
+        mirror: table of the state schema with the persons of PostHog; None where a temporary one holds those that
+            were looked up.
     """
 
     base: str
@@ -43,6 +45,7 @@ class SyncTables:
     diff: str
     previous: str | None = None
     temporary: bool = False
+    mirror: str | None = None
 
     @classmethod
     def named(cls, resolved: ResolvedSync, generation: int = 0) -> SyncTables:
@@ -83,6 +86,7 @@ class SyncTables:
             "diff": (self.diff, True),
             "previous": (self.previous, False),
             "removed": (f"{self.diff}_removed", True),
+            "identities": (self.mirror or f"{self.diff}_identities", self.mirror is None),
         }
         return {part: {"name": name, "temporary": temporary} for part, (name, temporary) in names.items()}
 
@@ -111,6 +115,25 @@ class FormerMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityModel:
+    """PostHog's export of persons in the warehouse: its relation, and what its columns are called, quoted for SQL.
+
+    Attributes:
+        relation: name of the relation.
+        project_id: project whose rows count, where the model says which they belong to; None counts all.
+        columns: SQL name of a column by what it holds; None where the model has no such column.
+    """
+
+    relation: str
+    project_id: str | None
+    columns: Mapping[str, str | None]
+
+    def for_macro(self) -> dict[str, Any]:
+        """The model as the macros read it."""
+        return {"relation": self.relation, "project_id": self.project_id, **self.columns}
+
+
+@dataclass(frozen=True, slots=True)
 class SyncArguments:
     """Everything a macro may need to know about one sync in one run.
 
@@ -131,6 +154,9 @@ class SyncArguments:
         uuid_name: the sync's name as it stands in uuids, which outlives a rename; None for today's name.
         former: the mapping of the last complete run, where `--rebaseline` meets a changed annotation.
         oldest_first: true when messages must come in order of time.
+        has_erased: true when persons were deleted on request, to whom nothing may be sent.
+        identity_model: where persons are found without asking PostHog; None where it is asked.
+        are_asked: true when only the persons of some keys were asked for, so that others are not known to be absent.
     """
 
     resolved: ResolvedSync
@@ -149,6 +175,9 @@ class SyncArguments:
     uuid_name: str | None = None
     former: FormerMapping | None = None
     oldest_first: bool = False
+    has_erased: bool = False
+    identity_model: IdentityModel | None = None
+    are_asked: bool = False
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -161,6 +190,10 @@ class SyncArguments:
     def but(self, **changes: Any) -> SyncArguments:
         """The same with some values changed."""
         return replace(self, **changes)
+
+    def with_mirror(self, table: str) -> SyncArguments:
+        """The same with the persons of PostHog in this table of the state schema."""
+        return replace(self, tables=replace(self.tables, mirror=table))
 
     def for_macro(self) -> dict[str, Any]:
         """The dictionary that macros receive as `sync`."""
@@ -182,9 +215,23 @@ class SyncArguments:
             "previous_epoch": self.tables.previous_epoch,
             "only_rejects": self.only_rejects,
             "continues_retry": self.tables.continues_retry,
+            "has_erased": self.has_erased,
+            "identities": self._identities(),
             "former": self._former(),
             "uuid_prefix": self._uuid_prefix(),
             "copies_staging_time": keeps_staging_time and not self.forgets and self.tables.previous is not None,
+        }
+
+    def _identities(self) -> dict[str, Any] | None:
+        sync = self.resolved.sync
+        if not sync.needs_identities:
+            return None
+        create_with = _column(self.resolved.create_with)
+        return {
+            "on_several": sync.on_several.value,
+            "create": "email" if sync.create_with is Creation.EMAIL else create_with,
+            "model": self.identity_model.for_macro() if self.identity_model else None,
+            "are_asked": self.are_asked,
         }
 
     def _former(self) -> dict[str, Any] | None:
@@ -223,6 +270,9 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "fingerprint": resolved.fingerprint,
         "key": resolved.key.for_macro() if not resolved.key_is_composed else _composed_key(resolved),
         "key_is_composed": resolved.key_is_composed,
+        "key_is_email": resolved.key_is_email,
+        "deletes": resolved.deletes,
+        "fans_out": resolved.fans_out,
         "compares_keys_only": resolved.compares_keys_only,
         "keeps_identity": sends_events,
         "keeps_moment": resolved.keeps_moment,
@@ -238,6 +288,7 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "properties": [_property(mapping, sends_events) for mapping in resolved.properties],
         "groups": [{"name": _encoded(kind), **_source(source)} for kind, source in resolved.groups],
         "group_type": _encoded(sync.group_type),
+        "unset": [_encoded(name) for name in sync.unset],
         "nulls": sync.nulls.value,
         "derives_host": is_page and resolved.url is not None and "$host" not in names,
         "derives_pathname": is_page and resolved.url is not None and "$pathname" not in names,
@@ -248,14 +299,14 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
 def _encoded(value: Any) -> str:
     """A name or a constant as JSON, by the rules that hold for values of the warehouse."""
     if isinstance(value, str):
-        value = _sendable(value)
+        value = sendable(value)
     elif isinstance(value, int) and abs(value) > _LARGEST_EXACT:
         value = str(value)
     return json.dumps(value, ensure_ascii=False)
 
 
-def _sendable(text: str) -> str:
-    """Text without what PostHog's parser refuses: NUL and halves of surrogate pairs become U+FFFD."""
+def sendable(text: str) -> str:
+    """Text without what PostHog's parser and many warehouses refuse: NUL and halves of pairs become U+FFFD."""
     return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -277,7 +328,7 @@ def _event(resolved: ResolvedSync) -> dict[str, Any]:
     source = Constant(fixed) if fixed else resolved.event
     if isinstance(source, RelationColumn):
         return {"column": source.for_macro()}
-    text = _sendable(str(source.value)) if source else ""
+    text = sendable(str(source.value)) if source else ""
     return {"column": None, "text": text, "json": _encoded(text)}
 
 

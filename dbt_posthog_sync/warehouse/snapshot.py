@@ -41,14 +41,18 @@ class Snapshot:
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
-        written = self._warehouse.run(
-            "confirm",
-            sync=self._arguments.for_macro(),
-            positions=_listed(positions),
-            lowest=min(positions),
-            highest=max(positions),
-        )
-        self._check_written(written, len(positions))
+        rows = {
+            "sync": self._arguments.for_macro(),
+            "positions": _listed(positions),
+            "lowest": min(positions),
+            "highest": max(positions),
+        }
+        if not self._arguments.resolved.fans_out:
+            self._check_written(self._warehouse.run("confirm", **rows), len(positions))
+            return
+        with self._warehouse.transaction():
+            self._check_written(self._warehouse.run("mark_delivered", **rows), len(positions))
+            self._warehouse.run("confirm_complete_keys", **rows)
 
     def confirm_baseline(self, *, has_staged: bool) -> int:
         """Take good staged rows as known, with the marker of it, all of it or nothing, and say how many.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from dbt_posthog_sync.errors import LeaseLost
 from dbt_posthog_sync.plan import StagedRows
 from dbt_posthog_sync.sync import OnChange
-from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse import ResultRow, Warehouse
 from dbt_posthog_sync.warehouse.arguments import SyncArguments
 
 _UNCHANGED, _ADDED, _CHANGED = 0, 1, 2
@@ -29,6 +30,41 @@ class _Diff:
     @property
     def matched(self) -> int:
         return self.unchanged + self.changed
+
+
+@dataclass(slots=True)
+class _Found:
+    """Counts of the staged rows.
+
+    Attributes:
+        rows: all of them.
+        repeats: of these, how many stand for a further person of a row that means several.
+        pending: rows that may be sent, by kind.
+        rejected: rows by the reason that rejects them.
+        skipped: rows by the reason why they are left out.
+        examples: one sync key for each reason.
+    """
+
+    rows: int = 0
+    repeats: int = 0
+    pending: dict[int, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, summary: Iterable[ResultRow]) -> _Found:
+        found = cls()
+        for kind, reason, count, example, is_skip, repeats in summary:
+            found.rows += int(count)
+            found.repeats += int(repeats)
+            if not reason:
+                found.pending[int(kind)] = int(count)
+                continue
+            by_reason = found.skipped if is_skip else found.rejected
+            by_reason[reason] = by_reason.get(reason, 0) + int(count)
+            found.examples[reason] = example
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,27 +188,20 @@ class Staging:
             self._warehouse.run("reject_refused_before", sync=macro_sync)
 
     def _counted(self, arguments: SyncArguments, diff: _Diff) -> StagedRows:
-        counts: dict[tuple[int, str | None], int] = {}
-        examples: dict[str, str | None] = {}
-        for kind, reason, count, example in self._warehouse.rows("summarise_changes", sync=arguments.for_macro()):
-            counts[int(kind), reason] = int(count)
-            if reason:
-                examples[reason] = example
-        staged = sum(counts.values())
-        rows = staged if arguments.is_first else diff.rows + self._twins_outside(arguments, staged, diff)
-        # A duplicate pulls its unchanged twin into the staged rows: it is rejected, so it is not unchanged.
-        unchanged = rows - staged
-        reasons: dict[str, int] = {}
-        for (_, reason), count in counts.items():
-            if reason:
-                reasons[reason] = reasons.get(reason, 0) + count
+        found = _Found.of(self._warehouse.rows("summarise_changes", sync=arguments.for_macro()))
+        staged = found.rows
+        rows = staged
+        if not arguments.is_first:
+            rows = diff.rows + found.repeats + self._twins_outside(arguments, staged - found.repeats, diff)
         return StagedRows(
             rows=rows,
-            unchanged=unchanged,
-            added=counts.get((_ADDED, None), 0),
-            changed=counts.get((_CHANGED, None), 0),
-            rejected=tuple(sorted(reasons.items())),
-            examples=tuple(sorted(examples.items())),
+            # A duplicate pulls its unchanged twin into the staged rows: it is rejected, so it is not unchanged.
+            unchanged=rows - staged,
+            added=found.pending.get(_ADDED, 0),
+            changed=found.pending.get(_CHANGED, 0),
+            rejected=tuple(sorted(found.rejected.items())),
+            skipped=tuple(sorted(found.skipped.items())),
+            examples=tuple(sorted(found.examples.items())),
             matched=diff.matched,
             is_first=arguments.is_first,
             has_table=True,

@@ -16,7 +16,7 @@ from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.lease import Lease
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _TABLES = (
     "create_schema_version_table",
     "create_syncs_table",
@@ -25,6 +25,8 @@ _TABLES = (
     "create_sync_runs_table",
     "create_moved_rows_table",
     "create_doubtful_rows_table",
+    "create_mirrors_table",
+    "create_erased_persons_table",
 )
 
 
@@ -146,6 +148,10 @@ class State:
     def _record_version(self, version: int) -> None:
         self._warehouse.run("record_schema_version", schema=self._schema, version=version, program=__version__)
 
+    def has_erased(self) -> bool:
+        """True when persons were deleted on request, to whom nothing may be sent any more."""
+        return bool(self._warehouse.rows("read_erased", schema=self._schema)[0][0])
+
     def lease(self, sync_id: str) -> Lease:
         """The lease of a sync."""
         return Lease(self._warehouse, self._schema, sync_id)
@@ -243,6 +249,10 @@ class State:
         """Every sync the warehouse knows; columns as in the macro `read_all_syncs`."""
         return self._warehouse.rows("read_all_syncs", schema=self._schema)
 
-    def rejected(self, sync_id: str | None = None) -> list[tuple[Any, ...]]:
+    def rejected(self) -> list[tuple[Any, ...]]:
         """Open rejects by sync and reason; columns as in the macro `read_rejected`."""
-        return self._warehouse.rows("read_rejected", schema=self._schema, sync_id=sync_id)
+        return self._warehouse.rows("read_rejected", schema=self._schema, with_skipped=False)
+
+    def has_rejected(self, sync_id: str) -> bool:
+        """True when rows of a sync are rejected or skipped, and kept to be looked at wherever their cursor stands."""
+        return bool(self._warehouse.rows("read_rejected", schema=self._schema, sync_id=sync_id))

@@ -189,3 +189,12 @@
     ~ " || ':' || coalesce(" ~ dbt_posthog_sync.json_of(name ~ '.value', type.element, time_zone) ~ ", 'null') for " ~ name
     ~ " in map_entries(" ~ expression ~ ")], ',') || '}' end") -}}
 {% endmacro %}
+
+{% macro duckdb__json_member(expression, name) %}
+  {{- return("json_extract_string(" ~ expression ~ ", " ~ dbt_posthog_sync.literal('$."' ~ name ~ '"') ~ ")") -}}
+{% endmacro %}
+
+{% macro duckdb__rows_of_json(rows, columns) %}
+  (select {% for number in range(columns) %}r ->> {{ number }} as c{{ number }}{{ ', ' if not loop.last }}{% endfor %}
+   from (select unnest(cast({{ dbt_posthog_sync.literal(rows) }} as json[])) as r) j)
+{%- endmacro %}

@@ -245,3 +245,12 @@
   {%- endfor -%}
   {{- return(parts | join(' + ')) -}}
 {% endmacro %}
+
+{% macro postgres__json_member(expression, name) %}
+  {{- return("(" ~ expression ~ "::jsonb ->> " ~ dbt_posthog_sync.literal(name) ~ ")") -}}
+{% endmacro %}
+
+{% macro postgres__rows_of_json(rows, columns) %}
+  (select {% for number in range(columns) %}r ->> {{ number }} as c{{ number }}{{ ', ' if not loop.last }}{% endfor %}
+   from json_array_elements({{ dbt_posthog_sync.literal(rows) }}::json) as j(r))
+{%- endmacro %}

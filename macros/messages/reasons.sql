@@ -18,9 +18,25 @@
     'stale': 'the timestamp is older than that of what was delivered, and PostHog would overwrite the newer with it',
     'volatile': 'the row was another at delivery than at staging, in two runs running: a view with now()? Build a table',
     'doubtful': 'it may have arrived under another event name, distinct_id or day, and PostHog would keep both',
+    'no_email': 'the e-mail address has no @',
+    'several': 'several persons have the e-mail address, and `on_several` says which of them are meant',
+    'no_person': 'PostHog has no such person',
+    'unasked': 'the row came while persons were looked up, and the next run takes it',
+    'erased': 'the person was deleted, and nothing of it is sent any more',
     'identity': 'the event name, distinct_id or day differ from what was delivered, and PostHog would keep both',
   }) -}}
 {% endmacro %}
+
+{# Reasons why a row that could be sent is left out as the annotation or an erasure wants it: no fault of the row. #}
+{% macro skips() %}{{ return(['no_person', 'unasked', 'erased', 'stale']) }}{% endmacro %}
+{% macro is_skip(reason) %}
+  coalesce({{ reason }} in ({% for name in dbt_posthog_sync.skips() %}{{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons()[name]) }}{{ ', ' if not loop.last }}{% endfor %}), false)
+{%- endmacro %}
+
+{# Reasons that time can heal without a change of the row: these rows are looked at in every run. #}
+{% macro heals(reason) %}
+  {{ reason }} in ({% for name in ['future', 'several'] + dbt_posthog_sync.skips() %}{{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons()[name]) }}{{ ', ' if not loop.last }}{% endfor %})
+{%- endmacro %}
 
 {# Words that PostHog refuses as a person, or stores without one
    (PostHog/posthog: rust/capture/src/v1/analytics/constants.rs; nodejs: person-merge-service.ts). #}
@@ -32,8 +48,10 @@
 
 {% macro reject_reason(sync) %}
   case {{ dbt_posthog_sync.when(dbt_posthog_sync.key_expression(sync) ~ ' is null', 'null_key') }}
+    {% if sync.has_erased and sync.object != 'group' %}{{ dbt_posthog_sync.erased_reason(sync) }}{% endif %}
+    {% if sync.identities %}{{ dbt_posthog_sync.identity_reasons(sync) }}{% endif %}
     {% if sync.object == 'group' %}{{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.group_key_text(sync), required=true) }}
-    {% else %}{{ dbt_posthog_sync.distinct_id_reasons(sync) }}{% endif %}
+    {% elif not sync.deletes %}{{ dbt_posthog_sync.distinct_id_reasons(sync) }}{% endif %}
     {% if sync.event and sync.event.column %}{{ dbt_posthog_sync.event_reasons(sync) }}{% endif %}
     {% if sync.timestamp %}{{ dbt_posthog_sync.timestamp_reasons(sync) }}{% endif %}
     {% for group in sync.groups if group.column %}

@@ -11,6 +11,9 @@
     and {{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} = c.row_hash
   where c.reason is null
   {%- if resume %}
+    {%- if sync.fans_out %}
+    and not c.is_delivered
+    {%- endif %}
     and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g
       where g.sync_key = c.sync_key and g.epoch = {{ sync.epoch }})
     and not exists (select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
@@ -35,12 +38,13 @@
   {%- if sync.object in ('person', 'group') -%}
     {%- set seed = seed ~ " || '|' || " ~ dbt_posthog_sync.as_text('c.row_hash') ~ " || '|' || " ~ dbt_posthog_sync.moment_text('c.staged_at') -%}
   {%- endif -%}
+  {%- if sync.identities -%}{%- set seed = seed ~ " || '|' || c.distinct_id" -%}{%- endif -%}
   {{- return(adapter.dispatch('uuid_of', 'dbt_posthog_sync')(seed)) -}}
 {% endmacro %}
 
 {# Messages of one person share a lane, and a lane keeps its order. #}
 {% macro lane(sync) %}
-  {%- set identity = dbt_posthog_sync.group_key_text(sync) if sync.object == 'group' else dbt_posthog_sync.distinct_id_text(sync) -%}
+  {%- set identity = dbt_posthog_sync.group_key_text(sync) if sync.object == 'group' else dbt_posthog_sync.staged_distinct_id(sync) -%}
   {{- return(dbt_posthog_sync.bucket(identity, sync.lanes)) -}}
 {% endmacro %}
 {% macro bucket(expression, buckets) %}{{ return(adapter.dispatch('bucket', 'dbt_posthog_sync')(expression, buckets)) }}{% endmacro %}
@@ -58,7 +62,13 @@
 
 {# The one text of a column that names somebody or something. #}
 {% macro column_text(column) %}{{ return(dbt_posthog_sync.canonical_text(dbt_posthog_sync.model_column(column), column.type)) }}{% endmacro %}
-{% macro distinct_id_text(sync) %}{{ return(dbt_posthog_sync.column_text(sync.distinct_id)) }}{% endmacro %}
+{# Of an e-mail address it is the person's that was found, or the one to make. #}
+{% macro distinct_id_text(sync) %}
+  {%- if sync.key_is_email -%}{{- return(dbt_posthog_sync.found_distinct_id(sync)) -}}{%- endif -%}
+  {{- return(dbt_posthog_sync.column_text(sync.distinct_id)) -}}
+{% endmacro %}
+{# The distinct_id of a staged row. #}
+{% macro staged_distinct_id(sync) %}{{ return('c.distinct_id' if sync.identities else dbt_posthog_sync.distinct_id_text(sync)) }}{% endmacro %}
 {% macro group_key_text(sync) %}{{ return(dbt_posthog_sync.column_text(sync.key)) }}{% endmacro %}
 {% macro event_name(sync) %}
   {%- if sync.event.column -%}{{- return(dbt_posthog_sync.column_text(sync.event.column)) -}}{%- endif -%}
@@ -80,7 +90,7 @@
   {%- if sync.object == 'group' -%}
     {%- set person = "'\"dbt-posthog-sync:group:' || " ~ dbt_posthog_sync.as_text(dbt_posthog_sync.bucket(dbt_posthog_sync.group_key_text(sync), 16)) ~ " || '\"'" -%}
   {%- else -%}
-    {%- set person = dbt_posthog_sync.json_text(dbt_posthog_sync.distinct_id_text(sync)) -%}
+    {%- set person = dbt_posthog_sync.json_text(dbt_posthog_sync.staged_distinct_id(sync)) -%}
   {%- endif -%}
   {%- if sync.event and sync.event.column -%}
     {%- set event = dbt_posthog_sync.literal('"event":') ~ ' || ' ~ dbt_posthog_sync.json_text(dbt_posthog_sync.event_name(sync)) -%}
@@ -178,6 +188,7 @@
 {# `$set`, `$set_once` and `$unset`, never `$identify`: that would mark the person as identified for good. #}
 {% macro person_properties(sync) %}
   {%- set set_parts, once_parts, unset_parts = [], [], [] -%}
+  {%- for name in sync.unset -%}{%- do unset_parts.append(dbt_posthog_sync.literal(',' ~ name)) -%}{%- endfor -%}
   {%- for item in sync.properties -%}
     {%- if not item.column -%}
       {%- set part = dbt_posthog_sync.literal(',' ~ item.name ~ ':' ~ item.json) -%}

@@ -147,14 +147,14 @@ def test_retry_waits_for_an_unfinished_run(lab: Lab) -> None:
     assert len({uuid for uuid, *_ in received}) == len(set(received))
 
 
-def test_a_row_that_is_older_than_what_was_delivered_is_rejected(lab: Lab) -> None:
+def test_a_row_that_is_older_than_what_was_delivered_is_skipped(lab: Lab) -> None:
     timed = {**PERSONS, "timestamp": "seen_at"}
     lab.build(dated(a=("new", "2026-03-01"), b=("x", "2026-03-01")))
     lab.run(timed)
     lab.build(dated(a=("old", "2026-02-01"), b=("y", "2026-03-02")))
     run = lab.run(timed)
-    assert (run.counts.delivered, run.counts.rejected) == (1, 1)
-    assert "older than that of what was delivered" in run.reasons[0][0]
+    assert (run.counts.delivered, run.counts.skipped, run.exit_code) == (1, 1, 0)
+    assert "older than that of what was delivered" in run.skips[0][0]
     assert note_of(lab, "a") == "new"
     lab.build(dated(a=("newest", "2026-04-01"), b=("y", "2026-03-02")))
     assert lab.run(timed).status is RunStatus.SUCCESS
