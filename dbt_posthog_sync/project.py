@@ -13,7 +13,7 @@ from dbt_posthog_sync.manifest import Manifest, read_manifest
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.selection import select
 from dbt_posthog_sync.settings import SETTINGS_FILE, Settings, read_settings
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync import ModelRef, Sync
 
 _PROJECT_FILE = "dbt_project.yml"
 
@@ -28,6 +28,7 @@ class Project:
         settings: posthog_sync.yml and the environment.
         manifest: the manifest.
         syncs: every sync of the project, validated.
+        identity_model: the node with PostHog's export of persons, where the settings name one.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Project:
     settings: Settings
     manifest: Manifest
     syncs: tuple[Sync, ...]
+    identity_model: ModelRef | None = None
 
     @classmethod
     def load(cls, project_dir: Path | None, target_path: Path | None, environ: Mapping[str, str]) -> Project:

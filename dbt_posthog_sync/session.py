@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dbt_posthog_sync.access import Access
 from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.courier import CourierSettings
 from dbt_posthog_sync.delivery import DeliverySettings
@@ -23,50 +24,21 @@ from dbt_posthog_sync.http import RetryPolicy, Timeout
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
-from dbt_posthog_sync.private_api import PrivateApi, private_api_config
+from dbt_posthog_sync.private_api import PrivateApi
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.project import Project
 from dbt_posthog_sync.proof import Dispatch
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
+from dbt_posthog_sync.status import status_of
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
+from dbt_posthog_sync.warehouse.identities import IdentitySettings
 from dbt_posthog_sync.warehouse.profile import DbtOptions
+from dbt_posthog_sync.warehouse.state import State
 from dbt_posthog_sync.warehouse.target import target_problem
-
-_SYNC_FIELDS = (
-    "id",
-    "name",
-    "model",
-    "object",
-    "live_keys",
-    "updated_at",
-    "is_held",
-    "owner",
-    "host",
-    "taken_at",
-    "heartbeat_at",
-)
-_RUN_FIELDS = (
-    "run_id",
-    "sync",
-    "status",
-    "message",
-    "started_at",
-    "ended_at",
-    "delivered",
-    "rejected",
-    "requests",
-    "bytes",
-    "seconds",
-    "program_version",
-    "dbt_invocation_id",
-    "counts",
-    "phases",
-)
-_REJECT_FIELDS = ("sync", "reason", "rows", "example", "first_seen_at", "last_seen_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +117,8 @@ class Session:
             self._check_target()
         self._check_adoption()
         self._key = self._project_key()
+        self._access = Access(self._settings, options.environ)
+        self._stack.callback(self._access.close)
         self._stack.enter_context(self._warehouse)
         return self
 
@@ -227,7 +201,7 @@ class Session:
         Raises:
             SettingsError: there is no such key.
         """
-        return PrivateApi(private_api_config(self._settings, self._settings.personal_key(self._options.environ)))
+        return self._access.private_api()
 
     def dispatch(self, run_id: str | None) -> Dispatch:
         """What a run sent, by the record in the warehouse; None stands for the last one.
@@ -235,7 +209,7 @@ class Session:
         Raises:
             StateError: there is no such run.
         """
-        state = self._reading_planner().state
+        state = self._state()
         last = state.runs(1) if state.exists() else []
         found = state.dispatch(run_id or str(last[0][0])) if last else None
         if found is None:
@@ -250,14 +224,7 @@ class Session:
 
     def status(self, most: int) -> dict[str, Any]:
         """What the state schema says: syncs, last runs, rejected rows."""
-        state = self._reading_planner().state
-        if not state.exists():
-            return {"syncs": [], "runs": [], "rejected": []}
-        return {
-            "syncs": [dict(zip(_SYNC_FIELDS, row, strict=True)) for row in state.syncs()],
-            "runs": [dict(zip(_RUN_FIELDS, row, strict=True)) for row in state.runs(most)],
-            "rejected": [dict(zip(_REJECT_FIELDS, row, strict=True)) for row in state.rejected()],
-        }
+        return status_of(self._state(), most)
 
     @property
     def _settings(self) -> Settings:
@@ -274,13 +241,19 @@ class Session:
 
     def _reading_planner(self) -> Planner:
         """A planner for commands that only read the state; one that writes makes sure of it when it writes."""
-        planner = self._planner()
-        if planner.state.exists():
-            planner.state.bring_up_to_date()
-        return planner
+        self._state()
+        return self._planner()
+
+    def _state(self) -> State:
+        """The state schema for reading, at this program's version where there is one."""
+        state = State(self._warehouse, self._settings.state_schema)
+        if state.exists():
+            state.bring_up_to_date()
+        return state
 
     def _planner(self) -> Planner:
         destination = self._destination().identity if self._key else None
+        directory = None if self._options.mock else self._access.directory(self._syncs, self._key)
         return Planner(
             self._warehouse,
             PlanSettings(
@@ -291,8 +264,15 @@ class Session:
                 full_refresh=self._options.full_refresh,
                 rebaseline=self._options.rebaseline,
                 only_rejects=self._options.only_rejects,
+                identities=self._identity_settings(),
             ),
+            directory,
         )
+
+    def _identity_settings(self) -> IdentitySettings:
+        identities = self._settings.identities
+        model = self._project.identity_model
+        return IdentitySettings(identities.source, identities.max_age, model, self._settings.project_id)
 
     def _destination(self) -> PostHog:
         delivery = self._settings.delivery

@@ -113,8 +113,7 @@ class Identities:
         if self._directory is None:
             raise UnsafePlan(
                 f"{arguments.resolved.sync.name}: which persons its rows mean is asked of PostHog, and --mock asks "
-                "nobody. `plan` shows its messages; or find persons in the warehouse with `identities: {source: "
-                "identity_model}`."
+                "nobody. Leave it out with --exclude; `plan` shows some of its messages."
             )
         return self._directory
 
