@@ -11,7 +11,7 @@ from dbt_posthog_sync.private_api import PrivateApi, private_api_config
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.settings import IdentitySource, Settings
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync import Behavior, Sync
 
 
 class Access:
@@ -51,7 +51,7 @@ class Access:
             SyncError: PostHog did not answer; as `PrivateApi.query`.
         """
         is_asked = self._settings.identities.source is not IdentitySource.MODEL
-        asking = [sync for sync in syncs if sync.needs_identities and is_asked]
+        asking = [s for s in syncs if s.behavior is Behavior.DELETE or (s.needs_identities and is_asked)]
         if not asking:
             return None
         models = ", ".join(dict.fromkeys(sync.model.name for sync in asking))

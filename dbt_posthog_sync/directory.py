@@ -1,4 +1,4 @@
-"""The directory: which persons PostHog has, read page by page or asked for by key.
+"""The directory: which persons PostHog has, read page by page or asked for by key, and deleted where that is asked for.
 
 Facts: `persons` and `person_distinct_ids` of HogQL and the 50,000 rows of one answer (PostHog/posthog:
 posthog/hogql/database, posthog/hogql/constants.py); pages go on after the last key, because PostHog advises against
@@ -28,6 +28,11 @@ _THESE_EMAILS = "lowerUTF8(trim(p.properties.email)) in {emails}"
 _PAGE_OF_DISTINCT_IDS = """
 select distinct_id, toString(person_id) from person_distinct_ids
 where distinct_id > {after} order by distinct_id limit {limit}
+"""
+
+
+_DISTINCT_IDS_OF = """
+select distinct_id from person_distinct_ids where toString(person_id) in {ids} limit {limit}
 """
 
 
@@ -80,6 +85,28 @@ class Directory:
             return
         for distinct_id, person in self._api.persons_by_distinct_ids(keys, needed_by=needed_by).items():
             yield FoundPerson(distinct_id, distinct_id, person.id)
+
+    def distinct_ids_of(self, person_ids: Sequence[str], *, needed_by: str) -> list[str]:
+        """Every distinct_id of these persons. Needs the scope query:read."""
+        try:
+            rows = self._api.query(
+                _limited(_DISTINCT_IDS_OF),
+                {"ids": list(person_ids)},
+                name="dbt-posthog-sync distinct_ids of persons to delete",
+                needed_by=needed_by,
+            )
+        except AnswerCut:
+            if len(person_ids) == 1:
+                raise
+            middle = len(person_ids) // 2
+            halves = person_ids[:middle], person_ids[middle:]
+            return [found for half in halves for found in self.distinct_ids_of(half, needed_by=needed_by)]
+        return [str(distinct_id) for (distinct_id,) in rows]
+
+    def delete(self, person_ids: Sequence[str], *, delete_events: bool, needed_by: str) -> frozenset[str]:
+        """Have persons deleted, and return the ids of those that PostHog failed to delete. Needs person:write."""
+        deletion = self._api.delete_persons(ids=person_ids, delete_events=delete_events, needed_by=needed_by)
+        return frozenset(deletion.failed)
 
     def _page(self, kind: KeyKind, after: str, needed_by: str) -> list[tuple[Any, ...]]:
         if kind is KeyKind.EMAIL:

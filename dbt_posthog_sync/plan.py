@@ -74,6 +74,21 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedDeletion:
+    """How a run that deletes persons is held back.
+
+    Attributes:
+        max_persons: most persons of one run.
+        events: true when their events are deleted too.
+        is_first: true when no run of the sync has shown yet what it would delete.
+    """
+
+    max_persons: int
+    events: bool = False
+    is_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run of one sync would do.
 
@@ -87,8 +102,10 @@ class Plan:
         outside: rows outside the cursor's window.
         takes_as_known: true when rows are taken as delivered and none is sent (`backfill: false`, `--rebaseline`).
         known: rows that would be taken as delivered.
+        deletion: set where the persons of the rows are deleted.
         only_rejects: true when only rejected rows are looked at, which says nothing about the model as a whole.
         mapping_changed: true when the annotation decides differently what is sent than it did in the last run.
+        dropped_properties: properties that the annotation had in the last run and has no more; PostHog keeps them.
         hash_changed: true when the warehouse hashes rows differently than in the last run.
         samples: a few messages.
     """
@@ -102,8 +119,10 @@ class Plan:
     outside: int = 0
     takes_as_known: bool = False
     known: int = 0
+    deletion: PlannedDeletion | None = None
     only_rejects: bool = False
     mapping_changed: bool = False
+    dropped_properties: tuple[str, ...] = ()
     hash_changed: bool = False
     samples: tuple[Sample, ...] = ()
 
@@ -120,10 +139,14 @@ class Plan:
         """
         found = tuple(self._objections(limits))
         if found:
-            raise UnsafePlan(f"{self.sync_name}: nothing was sent. " + " ".join(found))
+            done = "sent" if self.deletion is None else "deleted"
+            raise UnsafePlan(f"{self.sync_name}: nothing was {done}. " + " ".join(found))
 
     def _objections(self, limits: Limits) -> Iterator[str]:
         staged = self.staged
+        if self.deletion is not None:
+            yield from self._objections_to_deletion(self.deletion)
+            return
         if staged.rows == 0 and self.outside == 0 and self.live_keys > 0 and not self.only_rejects:
             yield (
                 f"The model is empty and PostHog has {self.live_keys} of its rows. "
@@ -168,6 +191,20 @@ class Plan:
             yield (
                 f"{numbers} changed ({changed:.0f} %), the limit max_changed_percent is {most:g}. If that is right, "
                 "run with --force; --rebaseline takes the present rows as delivered and sends nothing."
+            )
+
+    def _objections_to_deletion(self, deletion: PlannedDeletion) -> Iterator[str]:
+        persons = self.estimated_events
+        what = f"{persons} {'person' if persons == 1 else 'persons'}{' and their events' if deletion.events else ''}"
+        if persons > deletion.max_persons:
+            yield (
+                f"{what} would be deleted, the limit deletion.max_persons is {deletion.max_persons}. If that is right, "
+                "raise it in posthog_sync.yml, or run with --force."
+            )
+        elif persons and deletion.is_first:
+            yield (
+                f"{what} would be deleted. The first run of a sync that deletes only says so; the next one deletes "
+                "them, and nobody can bring them back."
             )
 
     def _objections_to_removals(self, limits: Limits) -> Iterator[str]:

@@ -10,11 +10,12 @@ from dbt_posthog_sync.annotation.clashes import person_clashes
 from dbt_posthog_sync.column_type import ColumnType
 from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.errors import AnnotationError, StateError, UnsafePlan
-from dbt_posthog_sync.plan import Plan, Sample
+from dbt_posthog_sync.plan import Plan, PlannedDeletion, Sample
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, seed_of
 from dbt_posthog_sync.resolver import resolve
-from dbt_posthog_sync.sync import ObjectType, Sync
+from dbt_posthog_sync.settings import Deletion
+from dbt_posthog_sync.sync import ObjectType, Operation, Sync
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import (
     CHANGES,
@@ -25,7 +26,7 @@ from dbt_posthog_sync.warehouse.arguments import (
     SyncTables,
     table_prefix,
 )
-from dbt_posthog_sync.warehouse.identities import Identities, IdentitySettings
+from dbt_posthog_sync.warehouse.identities import IdentityResolver, IdentitySettings
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.staging import Staged, Staging
 from dbt_posthog_sync.warehouse.state import State, StoredSync
@@ -47,6 +48,7 @@ class PlanSettings:
         rebaseline: take the rows that are present as delivered, and send nothing.
         only_rejects: look only at rows that are rejected.
         identities: where it is found which persons PostHog has.
+        deletion: what a sync that deletes persons may do.
     """
 
     schema: str
@@ -58,6 +60,7 @@ class PlanSettings:
     rebaseline: bool = False
     only_rejects: bool = False
     identities: IdentitySettings = field(default_factory=IdentitySettings)
+    deletion: Deletion = field(default_factory=Deletion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,8 @@ class Planner:
         self._warehouse = warehouse
         self._settings = settings
         self.state = State(warehouse, settings.schema)
-        self._identities = Identities(warehouse, self.state, settings.identities, directory)
+        self.directory = directory
+        self._identities = IdentityResolver(warehouse, self.state, settings.identities, directory)
 
     def resolve(self, syncs: Iterable[Sync]) -> tuple[ResolvedSync, ...]:
         """Match every sync to its relation.
@@ -197,16 +201,18 @@ class Planner:
             removed=staged.removed or _events_gone(staged, stored),
             outside=staged.outside,
             takes_as_known=takes_as_known,
+            deletion=self._deletion(arguments, stored),
             known=self._known(staged) if takes_as_known else 0,
             only_rejects=settings.only_rejects,
             mapping_changed=stored is not None and stored.fingerprint != arguments.resolved.fingerprint,
+            dropped_properties=_dropped_properties(arguments.resolved, stored),
             hash_changed=stored is not None and self._hash_changed(arguments, stored),
         )
         return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)
 
     def with_samples(self, prepared: Prepared) -> Plan:
         """The plan with a few messages as they would be sent."""
-        if prepared.plan.estimated_events == 0:
+        if prepared.plan.estimated_events == 0 or prepared.plan.deletion is not None:
             return prepared.plan
         rows = self._warehouse.rows("samples", sync=prepared.arguments.for_macro(), most=_SAMPLES)
         samples = (Sample(str(uuid), str(head), str(properties)) for _, uuid, _, _, head, properties in rows)
@@ -269,6 +275,13 @@ class Planner:
             )
         return FormerMapping(columns, seed_of(stored.fingerprint))
 
+    def _deletion(self, arguments: SyncArguments, stored: StoredSync | None) -> PlannedDeletion | None:
+        if not arguments.resolved.deletes:
+            return None
+        # Such a sync takes no rows as known, so that the mark of it says when a first run has shown what it would do.
+        is_first = stored is None or stored.baseline_at is None
+        return PlannedDeletion(self._settings.deletion.max_persons, self._settings.deletion.events, is_first=is_first)
+
     def _known(self, staged: Staged) -> int:
         """Rows that are taken as known instead of sent."""
         arguments = staged.arguments
@@ -327,6 +340,14 @@ class Planner:
 def window_text(resolved: ResolvedSync, start: str | None) -> str | None:
     """How a window's start is kept: with its column, because another column's values would mean something else."""
     return json.dumps([resolved.cursor.name, start]) if resolved.cursor is not None and start is not None else None
+
+
+def _dropped_properties(resolved: ResolvedSync, stored: StoredSync | None) -> tuple[str, ...]:
+    """Properties of persons that the last complete run wrote and this one would neither write nor remove."""
+    if stored is None or resolved.sync.object is not ObjectType.PERSON:
+        return ()
+    before = {name for name, _, operation in json.loads(stored.mapping)["properties"] if operation == Operation.SET}
+    return tuple(sorted(before - {p.name for p in resolved.properties} - set(resolved.sync.unset)))
 
 
 def _events_gone(staged: Staged, stored: StoredSync | None) -> int:

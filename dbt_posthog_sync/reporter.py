@@ -65,14 +65,20 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"  would take {_rows(plan.known)} as delivered and send none")
         if plan.known < staged.pending:
             lines.append(f"  {_rows(staged.pending - plan.known)} changed besides or in doubt, and would stay pending")
+    elif plan.deletion is not None:
+        with_events = " and their events" if plan.deletion.events else ""
+        lines.append(f"  would delete {_persons(plan.estimated_events)}{with_events}")
     else:
         lines.append(f"  would send {plan.estimated_events:,} {'event' if plan.estimated_events == 1 else 'events'}")
     if plan.outside:
         lines.append(f"  {_rows(plan.outside)} outside the cursor's window, not looked at (--full-scan looks at all)")
-    if plan.removed:
+    if plan.removed and plan.deletion is None:
         lines.append(f"  {_rows(plan.removed)} gone from the model since the last run; PostHog keeps them")
     if plan.mapping_changed:
         lines.append("  the annotation changed since the last run")
+    if plan.dropped_properties:
+        names = ", ".join(plan.dropped_properties)
+        lines.append(f"  no longer in the annotation, and PostHog keeps it: {names} (`unset: [{names}]` removes it)")
     if plan.hash_changed:
         lines.append("  the warehouse computes row hashes differently than in the last run")
     examples = dict(staged.examples)
@@ -118,6 +124,10 @@ def run_text(run: SyncRun) -> str:
     lines += [f"  rejected: {rows:,} x {reason}" for reason, rows in run.reasons]
     lines += [f"  skipped: {rows:,} x {reason}" for reason, rows in run.skips]
     return "\n".join(lines)
+
+
+def _persons(number: int) -> str:
+    return f"{number:,} {'person' if number == 1 else 'persons'}"
 
 
 def _sums(counts: Counts) -> str:

@@ -117,8 +117,6 @@ class ResolvedSync:
     @property
     def compares_keys_only(self) -> bool:
         """True when a row that was sent once is never sent again, so that hashes need no comparing."""
-        if self.deletes:
-            return True
         return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
 
     @property

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from dbt_posthog_sync.courier import Courier, CourierSettings
 from dbt_posthog_sync.delivery import Delivery, DeliverySettings
 from dbt_posthog_sync.destinations.posthog import PostHog
+from dbt_posthog_sync.eraser import Eraser
 from dbt_posthog_sync.errors import (
     DestinationRefused,
     DestinationUnavailable,
@@ -19,7 +21,7 @@ from dbt_posthog_sync.errors import (
     WarehouseUnavailable,
 )
 from dbt_posthog_sync.execution import Execution
-from dbt_posthog_sync.plan import Limits
+from dbt_posthog_sync.plan import Limits, PlannedDeletion
 from dbt_posthog_sync.planner import Planner, Prepared, window_text
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.sync import ObjectType
@@ -190,9 +192,12 @@ class Runner:
         try:
             prepared.plan.guard(self._settings.limits)
         except UnsafePlan:
+            snapshot = Snapshot(self._warehouse, self._planner.state, prepared.arguments)
             if prepared.plan.staged.has_table:
                 with self._warehouse.transaction():
-                    Snapshot(self._warehouse, self._planner.state, prepared.arguments).keep_doubted(())
+                    snapshot.keep_doubted(())
+            if prepared.plan.deletion is not None:
+                snapshot.mark_baseline()  # somebody was told what would be deleted
             raise
 
     def _begin(self, prepared: Prepared) -> Snapshot:
@@ -204,6 +209,9 @@ class Runner:
         if self._settings.full_refresh and not prepared.arguments.resolved.sync.backfill:
             # Asked for everything: an interruption must not turn the rest into rows that are taken as known.
             snapshot.mark_baseline()
+        if prepared.arguments.resolved.deletes and plan.staged.has_table:
+            snapshot.mark_baseline()
+            self._warehouse.run("insert_erased_keys", sync=snapshot.arguments.for_macro())
         if prepared.removed:
             snapshot.record_removed()
         if plan.staged.rejected_rows:
@@ -223,13 +231,26 @@ class Runner:
         if plan.estimated_events == 0:
             execution.tally.is_complete = True
             return
+        total = plan.estimated_events
+        report = partial(self._report, plan.sync_name, total)
+        if plan.deletion is not None:
+            self._eraser(snapshot, plan.deletion).erase(execution.tally, report, lambda: self._is_stopped)
+            return
         needs_person = sync.object in (ObjectType.PERSON, ObjectType.GROUP)
         self._delivery = Delivery(self._destination, self._settings.delivery, needs_person=needs_person)
         if self._is_stopped:
             return
         courier = Courier(self._warehouse, snapshot, self._delivery, self._settings.courier, self._clock)
-        total = plan.estimated_events
-        courier.deliver(plan.staged, execution.tally, lambda settled: self._progress(plan.sync_name, settled, total))
+        courier.deliver(plan.staged, execution.tally, report)
+
+    def _eraser(self, snapshot: Snapshot, deletion: PlannedDeletion) -> Eraser:
+        directory = self._planner.directory
+        if directory is None:
+            raise UnsafePlan("Persons can only be deleted with a personal API key.")
+        return Eraser(self._warehouse, snapshot, directory, deletes_events=deletion.events)
+
+    def _report(self, name: str, total: int, settled: int) -> None:
+        self._progress(name, settled, total)
 
     def _keep_doubted(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
         """An end that was not a kill: what was never sent is not in doubt and need not be remembered."""

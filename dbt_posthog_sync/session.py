@@ -28,7 +28,6 @@ from dbt_posthog_sync.private_api import PrivateApi
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.project import Project
 from dbt_posthog_sync.proof import Dispatch
-from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
 from dbt_posthog_sync.status import status_of
@@ -162,7 +161,8 @@ class Session:
     def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
         """Run every sync, one after the other."""
         planner = self._planner()
-        syncs: tuple[ResolvedSync, ...] = planner.resolve(self._syncs)
+        # Persons that are deleted come first, so that nothing is sent to them in the same run.
+        syncs = sorted(planner.resolve(self._syncs), key=lambda resolved: not resolved.deletes)
         destination = self._destination()
         self._stack.callback(destination.close)
         self._runner = Runner(
@@ -265,6 +265,7 @@ class Session:
                 rebaseline=self._options.rebaseline,
                 only_rejects=self._options.only_rejects,
                 identities=self._identity_settings(),
+                deletion=self._settings.deletion,
             ),
             directory,
         )

@@ -82,7 +82,7 @@
   {%- endif %}
   {% if sync.identities.are_asked %}{{ dbt_posthog_sync.when('i.match_text is null', 'unasked') }}{% endif %}
   {% if sync.identities.on_several == 'skip' %}{{ dbt_posthog_sync.when('i.persons > 1', 'several') }}{% endif %}
-  {% if not sync.identities.create and not sync.deletes %}{{ dbt_posthog_sync.when('i.person_id is null', 'no_person') }}{% endif %}
+  {% if not sync.identities.create %}{{ dbt_posthog_sync.when('i.person_id is null', 'no_person') }}{% endif %}
 {%- endmacro %}
 
 {# True for a row of a person that was deleted on request. #}
@@ -160,3 +160,31 @@
 
 {# True while some person was deleted on request. #}
 {% macro read_erased(schema) %}select count(*) from (select 1 from {{ dbt_posthog_sync.state_table(schema, 'erased_persons') }} limit 1) e{% endmacro %}
+
+{# --- persons that are deleted on request --- #}
+
+{# Every key of the erasure model that is new, whether PostHog has the person or not. #}
+{% macro insert_erased_keys(sync) %}
+  {{ dbt_posthog_sync.insert_erased(sync, 'email' if sync.key_is_email else 'distinct_id',
+    '(select distinct ' ~ dbt_posthog_sync.canonical_text('sync_key', sync.key.type) ~ ' as c0 from '
+    ~ dbt_posthog_sync.sync_table(sync, 'changes') ~ ' where sync_key is not null)') }}
+{% endmacro %}
+
+{# Further distinct_ids of persons that are deleted now. #}
+{% macro insert_erased_ids(sync, rows) %}
+  {{ dbt_posthog_sync.insert_erased(sync, 'distinct_id', dbt_posthog_sync.rows_of_json(rows, 1)) }}
+{% endmacro %}
+
+{% macro insert_erased(sync, kind, identities) %}
+  insert into {{ dbt_posthog_sync.state_table(sync.schema, 'erased_persons') }} (kind, identity, sync_id, run_id, erased_at)
+  select '{{ kind }}', t.c0, {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.clock() }}
+  from {{ identities }} t
+  where {{ dbt_posthog_sync.lease_is_held(sync) }} and not exists (
+    select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'erased_persons') }} e where e.kind = '{{ kind }}' and e.identity = t.c0)
+{% endmacro %}
+
+{# The next staged rows whose persons are to be deleted. #}
+{% macro read_erasures(sync, after, most) %}
+  select position, person_id from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}
+  where reason is null and position > {{ after }} order by position limit {{ most }}
+{% endmacro %}

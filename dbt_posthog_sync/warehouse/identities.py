@@ -40,8 +40,8 @@ class IdentitySettings:
     project_id: str | None = None
 
 
-class Identities:
-    """Prepares the identities of syncs.
+class IdentityResolver:
+    """Answers, inside the warehouse, which persons of PostHog the keys of a sync mean.
 
     Args:
         directory: PostHog's own word; None where PostHog must not or cannot be asked (`run --mock`).

@@ -61,7 +61,7 @@ class Snapshot:
             LeaseLost: another run took over; nothing was written.
         """
         with self._warehouse.transaction():
-            self._hold_lease()
+            self.hold_lease()
             known = self._warehouse.run("confirm_baseline", sync=self._arguments.for_macro()) if has_staged else 0
             self.mark_baseline()
         return known
@@ -86,7 +86,7 @@ class Snapshot:
         macro_sync = self._arguments.for_macro()
         with self._warehouse.transaction():
             # Rows of an earlier run, refused again with the same words, stay one row: so two statements a reason.
-            self._hold_lease()
+            self.hold_lease()
             for (reason, heals), positions in by_reason.items():
                 words = {"sync": macro_sync, "positions": _listed(positions), "reason": reason}
                 self._warehouse.run("see_refused_again", **words)
@@ -162,7 +162,7 @@ class Snapshot:
         new = arguments.but(tables=arguments.tables.generation(arguments.tables.generation_number + 1))
         with self._warehouse.transaction():
             # The update of the lease's row keeps every other run out until the commit.
-            self._hold_lease()
+            self.hold_lease()
             if build_base == "fold":
                 macro_sync = arguments.for_macro()
                 macro_sync["tables"]["new_base"] = {"name": new.tables.base, "temporary": False}
@@ -192,7 +192,12 @@ class Snapshot:
         """The sync's arguments with the tables that are in force."""
         return self._arguments
 
-    def _hold_lease(self) -> None:
+    def hold_lease(self) -> None:
+        """Make sure that the lease is still this run's.
+
+        Raises:
+            LeaseLost: another run took over.
+        """
         self._state.lease(self._arguments.resolved.id).hold(self._arguments.run)
 
     def _count(self, macro: str) -> int:
@@ -201,7 +206,7 @@ class Snapshot:
     def _check_written(self, written: int, expected: int) -> None:
         if written == expected:
             return
-        self._hold_lease()
+        self.hold_lease()
         if written >= 0:
             raise LeaseLost(f"The warehouse confirmed {written} of {expected} rows; the run stops here.")
 
