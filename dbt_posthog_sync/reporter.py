@@ -70,6 +70,17 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"  would delete {_persons(plan.estimated_events)}{with_events}")
     else:
         lines.append(f"  would send {plan.estimated_events:,} {'event' if plan.estimated_events == 1 else 'events'}")
+    lines += _notes(plan)
+    examples = dict(staged.examples)
+    lines += [f"  rejected: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.rejected]
+    lines += [f"  skipped: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.skipped]
+    lines += [f"  message: {_message(sample)}" for sample in plan.samples]
+    return "\n".join(lines)
+
+
+def _notes(plan: Plan) -> list[str]:
+    """What is to be known about a plan beside its sums."""
+    lines = []
     if plan.outside:
         lines.append(f"  {_rows(plan.outside)} outside the cursor's window, not looked at (--full-scan looks at all)")
     if plan.removed and plan.deletion is None:
@@ -81,11 +92,7 @@ def plan_text(plan: Plan) -> str:
         lines.append(f"  no longer in the annotation, and PostHog keeps it: {names} (`unset: [{names}]` removes it)")
     if plan.hash_changed:
         lines.append("  the warehouse computes row hashes differently than in the last run")
-    examples = dict(staged.examples)
-    lines += [f"  rejected: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.rejected]
-    lines += [f"  skipped: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.skipped]
-    lines += [f"  message: {_message(sample)}" for sample in plan.samples]
-    return "\n".join(lines)
+    return lines
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:
