@@ -6,23 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dbt_posthog_sync.annotation import check_annotations
-from dbt_posthog_sync.annotation.property_file import property_file_problems
 from dbt_posthog_sync.budget import Patience
 from dbt_posthog_sync.diagnosis import Check
 from dbt_posthog_sync.errors import SettingsError, SyncError
 from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.http import RetryPolicy
+from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.key_check import CLOUD, KeyCheck
 from dbt_posthog_sync.manifest import Manifest, read_manifest
 from dbt_posthog_sync.personal_key_check import NAME as PERSONAL_KEY
 from dbt_posthog_sync.personal_key_check import PersonalKeyCheck
 from dbt_posthog_sync.planner import Planner, PlanSettings
-from dbt_posthog_sync.project import project_folder, target_folder
+from dbt_posthog_sync.project import annotations_of, project_folder, target_folder
 from dbt_posthog_sync.scope import needed_scopes
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.session import SessionOptions
-from dbt_posthog_sync.settings import SETTINGS_FILE, Settings, read_settings
+from dbt_posthog_sync.settings import SETTINGS_FILE, Identities, Settings, read_settings
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.trial_event import NAME as TEST_EVENT
 from dbt_posthog_sync.trial_event import TrialEvent
@@ -98,15 +97,16 @@ class Examination:
     def _check_annotations(self, folder: Path) -> Check:
         name = "annotations"
         path = target_folder(folder, self._options.target_path) / "manifest.json"
+        identities = self._settings.identities if self._settings else Identities()
         try:
-            manifest = self._manifest = read_manifest(path)
+            manifest = self._manifest = read_manifest(path, keep=kept_names(identities))
         except SyncError as error:
             return Check.of_error(name, error)
-        defaults = self._settings.defaults if self._settings else {}
-        annotations = check_annotations(manifest, defaults, found=property_file_problems(folder, manifest))
+        annotations = annotations_of(folder, manifest, self._settings)
         self._syncs = annotations.syncs
-        if annotations.problems:
-            return Check.failed(name, *map(str, annotations.problems), exit_code=2)
+        _, model_problems = identity_model(manifest, identities)
+        if problems := (*model_problems, *annotations.problems):
+            return Check.failed(name, *map(str, problems), exit_code=2)
         if not annotations.syncs:
             return Check.warning(
                 name, "No model has a posthog_sync annotation. `dbt-posthog-sync init MODEL` prints a first one."

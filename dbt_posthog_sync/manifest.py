@@ -77,6 +77,13 @@ class Node:
         return self.materialized == "ephemeral" and self.ref.resource_type == "model"
 
     @property
+    def dbt_names(self) -> tuple[str, ...]:
+        """What the node may be called: a source `source_name.table_name`, a versioned model also `name.v2`."""
+        if self.ref.resource_type == "source":
+            return (self.ref.unique_id.split(".", 2)[-1],)
+        return (self.ref.name, f"{self.ref.name}.v{self.version}") if self.version else (self.ref.name,)
+
+    @property
     def default_sync_name(self) -> str:
         """Name of a sync that has none of its own: the model's, with the version of a versioned model."""
         return f"{self.ref.name}_v{self.version}" if self.version else self.ref.name
@@ -95,6 +102,7 @@ class Manifest:
         schema_version: version of the manifest's schema, such as 12.
         nodes: annotated nodes (and those asked for by name), in the manifest's order.
         names: names of all queryable nodes, for hints.
+        sources: the sources among them as dbt calls them, `source_name.table_name`.
         property_files: YAML files of the root project that describe nodes.
         warnings: what is odd about the manifest without being wrong.
     """
@@ -107,6 +115,7 @@ class Manifest:
     schema_version: int
     nodes: tuple[Node, ...] = ()
     names: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     property_files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -145,6 +154,7 @@ def _manifest(contents: Contents, file: str, keep: Collection[str]) -> Manifest:
         schema_version=schema_version,
         nodes=tuple(reader.nodes(document)),
         names=contents.names,
+        sources=contents.sources,
         property_files=_property_files(contents, reader.project),
         warnings=warnings,
     )

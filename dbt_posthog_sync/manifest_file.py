@@ -37,11 +37,13 @@ class Contents:
     Attributes:
         document: the parsed JSON; of the nodes at least those that mention PostHog or are asked for.
         names: names of all queryable nodes.
+        sources: the sources among them as dbt calls them, `source_name.table_name`.
         property_files: where nodes are described: `shop://models/schema.yml`.
     """
 
     document: object
     names: tuple[str, ...]
+    sources: tuple[str, ...]
     property_files: frozenset[str]
 
 
@@ -108,7 +110,8 @@ def contents_from(document: object) -> Contents:
     named = [node for node in (*nodes, *sources) if node.get("resource_type") in QUERYABLE]
     files = {str(node["patch_path"]) for node in nodes if node.get("patch_path")}
     files |= {f"{source.get('package_name')}://{source.get('original_file_path')}" for source in sources}
-    return Contents(document, tuple(str(node.get("name", "")) for node in named), frozenset(files))
+    tables = tuple(f"{source.get('source_name')}.{source.get('name')}" for source in sources)
+    return Contents(document, tuple(str(node.get("name", "")) for node in named), tables, frozenset(files))
 
 
 def _scanned(content: bytes, keep: Collection[str]) -> Contents | None:
@@ -129,7 +132,8 @@ def _scanned(content: bytes, keep: Collection[str]) -> Contents | None:
             document[piece.section][piece.unique_id] = _first_value(piece.text)
     enabled = [piece for piece in pieces if piece.section in ("nodes", "sources") and piece.kind in QUERYABLE]
     files = frozenset(piece.property_file for piece in enabled) - {""}
-    return Contents(document, tuple(piece.name for piece in enabled), files)
+    sources = tuple(piece.unique_id.split(".", 2)[-1] for piece in enabled if piece.kind == "source")
+    return Contents(document, tuple(piece.name for piece in enabled), sources, files)
 
 
 def _check_end(last: _Piece) -> None:

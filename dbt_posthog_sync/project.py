@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt_posthog_sync.annotation import check_annotations
+from dbt_posthog_sync.annotation import Annotations, check_annotations
 from dbt_posthog_sync.annotation.property_file import property_file_problems
 from dbt_posthog_sync.errors import AnnotationError, SettingsError, UserError
+from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.manifest import Manifest, read_manifest
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.selection import select
-from dbt_posthog_sync.settings import SETTINGS_FILE, Settings, read_settings
+from dbt_posthog_sync.settings import SETTINGS_FILE, Identities, Settings, read_settings
 from dbt_posthog_sync.sync import ModelRef, Sync
 
 _PROJECT_FILE = "dbt_project.yml"
@@ -28,7 +29,7 @@ class Project:
         settings: posthog_sync.yml and the environment.
         manifest: the manifest.
         syncs: every sync of the project, validated.
-        identity_model: the node with PostHog's export of persons, where the settings name one.
+        identity_model: the model that `identities.model` names; None where it names none.
     """
 
     folder: Path
@@ -47,27 +48,24 @@ class Project:
         """
         folder = project_folder(project_dir)
         target = folder / (target_path or Path("target"))
-        problems: list[Problem] = []
-        settings = Settings()
-        misnamed = (folder / SETTINGS_FILE).with_suffix(".yaml")
-        if misnamed.exists() and not (folder / SETTINGS_FILE).exists():
-            problems.append(
-                Problem("the file is not read under this name.", f"Rename it to {SETTINGS_FILE}.", file=str(misnamed))
-            )
+        problems = [*_misnamed_settings(folder)]
+        settings: Settings | None = None
         try:
             settings = read_settings(folder / SETTINGS_FILE, environ)
         except SettingsError as error:
             problems += error.problems
-        manifest = read_manifest(target / "manifest.json")
-        found = property_file_problems(folder, manifest)
-        annotations = check_annotations(manifest, settings.defaults, found=found)
+        identities = settings.identities if settings else Identities()
+        manifest = read_manifest(target / "manifest.json", keep=kept_names(identities))
+        model, model_problems = identity_model(manifest, identities)
+        problems += model_problems
+        annotations = annotations_of(folder, manifest, settings)
         if problems and annotations.problems:
             raise UserError(*problems, *annotations.problems)
-        if problems:
+        if problems or settings is None:
             raise SettingsError(*problems)
         if annotations.problems:
             raise AnnotationError(*annotations.problems)
-        return cls(folder, target, settings, manifest, annotations.syncs)
+        return cls(folder, target, settings, manifest, annotations.syncs, model)
 
     def selected(self, select_words: tuple[str, ...], exclude_words: tuple[str, ...]) -> tuple[Sync, ...]:
         """The syncs that the selection means.
@@ -85,6 +83,20 @@ class Project:
                 )
             )
         return select(self.syncs, select_words, exclude_words)
+
+
+def annotations_of(folder: Path, manifest: Manifest, settings: Settings | None) -> Annotations:
+    """Check the annotations of a project; what needs settings passes while these cannot be read (None)."""
+    found = property_file_problems(folder, manifest)
+    if settings is None:
+        return check_annotations(manifest, found=found, may_delete=True)
+    return check_annotations(manifest, settings.defaults, found=found, may_delete=settings.deletion.enabled)
+
+
+def _misnamed_settings(folder: Path) -> Iterator[Problem]:
+    misnamed = (folder / SETTINGS_FILE).with_suffix(".yaml")
+    if misnamed.exists() and not (folder / SETTINGS_FILE).exists():
+        yield Problem("the file is not read under this name.", f"Rename it to {SETTINGS_FILE}.", file=str(misnamed))
 
 
 def target_folder(project_dir: Path | None, target_path: Path | None) -> Path:

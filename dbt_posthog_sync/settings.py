@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from dbt_posthog_sync.duration import duration
 from dbt_posthog_sync.errors import SettingsError
 from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.plan import Limits
@@ -205,7 +206,8 @@ def settings_from(document: object, environ: Mapping[str, str], *, file: str = "
     host, host_problems = _host(posthog if isinstance(posthog, Mapping) else {}, environ, file)
     project_id, id_problems = _project_id(posthog if isinstance(posthog, Mapping) else {}, environ, file)
     told = {problem.path for problem in problems}
-    problems += [problem for problem in (*host_problems, *id_problems) if problem.path not in told]
+    others = (*host_problems, *id_problems, *_identity_problems(values, file))
+    problems += [problem for problem in others if problem.path not in told]
     if problems or not isinstance(values, Mapping) or host is None:
         raise SettingsError(*problems)
     return _settings(values, host, project_id, file)
@@ -223,9 +225,16 @@ def _settings(values: Mapping[str, Any], host: Host, project_id: str | None, fil
         state_schema=values.get("state_schema", "posthog_sync"),
         limits=Limits(**values.get("limits", {})),
         delivery=Delivery(**values.get("delivery", {})),
+        identities=_identities(values.get("identities", {})),
+        deletion=Deletion(**values.get("deletion", {})),
         defaults=values.get("defaults", {}),
         file=file,
     )
+
+
+def _identities(section: Mapping[str, Any]) -> Identities:
+    given = Identities(IdentitySource(section.get("source", IdentitySource.LOOKUP.value)), model=section.get("model"))
+    return replace(given, max_age=duration(section["max_age"])) if "max_age" in section else given
 
 
 def _parsed(text: str, file: str) -> object:
@@ -273,6 +282,21 @@ def _secret_problems(values: object, file: str) -> list[Problem]:
     return [
         Problem(message, _ENVIRONMENT_ADVICE, file=file, path=json_path("$", steps)) for steps in secrets_in(values)
     ]
+
+
+def _identity_problems(values: object, file: str) -> Iterator[Problem]:
+    """Yield what does not go together; a key that would do nothing is more likely a source that was forgotten."""
+    section = values.get("identities") if isinstance(values, Mapping) else None
+    if not isinstance(section, Mapping):
+        return
+    source = section.get("source", IdentitySource.LOOKUP.value)
+    for key, owner in (("max_age", IdentitySource.MIRROR), ("model", IdentitySource.MODEL)):
+        if key in section and source != owner.value:
+            message = f"`{key}` goes with `source: {owner.value}` only."
+            yield _problem(Fault(("identities", key), message, f"Write that, or remove `{key}`."), file)
+    if source == IdentitySource.MODEL.value and "model" not in section:
+        message = "`source: identity_model` needs `model`: the dbt model with PostHog's export of persons."
+        yield _problem(Fault(("identities",), message, "Write, for example, `model: posthog_persons`."), file)
 
 
 def _host(posthog: Mapping[str, Any], environ: Mapping[str, str], file: str) -> tuple[Host | None, list[Problem]]:

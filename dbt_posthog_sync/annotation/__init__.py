@@ -1,8 +1,8 @@
 """Annotations: from what users wrote in `config.meta.posthog_sync` to syncs, or to every problem at once.
 
 The parts, in the order a fault meets them: `places` (is it where it belongs), `draft` (with the defaults under it),
-`shape` (does it follow the schema), `rules` (what a schema cannot say), `reading` (the `Sync`), `clashes` (between
-syncs). `property_file` looks into the YAML itself for what dbt drops without a word.
+`shape` (does it follow the schema), `rules` and `person_rules` (what a schema cannot say), `reading` (the `Sync`),
+`clashes` (between syncs). `property_file` looks into the YAML itself for what dbt drops without a word.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from dbt_posthog_sync.annotation.clashes import name_clashes, person_clash_problems, too_many_group_types
 from dbt_posthog_sync.annotation.draft import Draft, defaults_problems, drafts_of
+from dbt_posthog_sync.annotation.person_rules import deletion_problems
 from dbt_posthog_sync.annotation.places import column_faults, column_problems, node_problems
 from dbt_posthog_sync.annotation.reading import sync_from
 from dbt_posthog_sync.annotation.rules import rule_problems
@@ -50,7 +51,11 @@ class _Checked:
 
 
 def syncs_from(
-    manifest: Manifest, defaults: Mapping[str, Any] | None = None, *, found: Iterable[Problem] = ()
+    manifest: Manifest,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    found: Iterable[Problem] = (),
+    may_delete: bool = False,
 ) -> tuple[Sync, ...]:
     """Return the syncs of all annotated models.
 
@@ -58,18 +63,23 @@ def syncs_from(
         manifest: the dbt manifest.
         defaults: the `defaults` of posthog_sync.yml, which lie under every annotation.
         found: problems found elsewhere, such as those of `property_file`, to be reported with the rest.
+        may_delete: true when posthog_sync.yml allows syncs to delete persons.
 
     Raises:
         AnnotationError: with all problems of all models.
     """
-    annotations = check_annotations(manifest, defaults, found=found)
+    annotations = check_annotations(manifest, defaults, found=found, may_delete=may_delete)
     if annotations.problems:
         raise AnnotationError(*annotations.problems)
     return annotations.syncs
 
 
 def check_annotations(
-    manifest: Manifest, defaults: Mapping[str, Any] | None = None, *, found: Iterable[Problem] = ()
+    manifest: Manifest,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    found: Iterable[Problem] = (),
+    may_delete: bool = False,
 ) -> Annotations:
     """Return the syncs that are right and the problems of those that are not; see `syncs_from`."""
     defaults = defaults or {}
@@ -79,7 +89,9 @@ def check_annotations(
         at_node = tuple(_node_problems(node))
         problems += at_node
         for draft in _drafts(node, defaults):
+            forbidden = () if may_delete else tuple(deletion_problems(draft))
             one = _check(draft, manifest.project_name)
+            one = replace(one, problems=(*one.problems, *forbidden))
             problems += one.problems
             checked.append(replace(one, problems=(*at_node, *one.problems)))
     problems += _between(checked)

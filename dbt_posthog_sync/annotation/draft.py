@@ -11,14 +11,27 @@ from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, Steps, json_path, load_schema, properties_of
 from dbt_posthog_sync.secret import shown
 from dbt_posthog_sync.spelling import did_you_mean, listed
-from dbt_posthog_sync.sync import ObjectType
+from dbt_posthog_sync.sync import Behavior, ObjectType
 
 SETTINGS_FILE = "posthog_sync.yml"
+
+NEVER_CREATES = (Behavior.UPDATE_ONLY.value, Behavior.DELETE.value)
+NOT_OF_DELETE: Mapping[str, str] = {
+    "properties": "a deleted person has no properties",
+    "exclude": "a deleted person has no properties, so there is none to leave out",
+    "nulls": "a deleted person has no properties that a null could mean something for",
+    "unset": "a deleted person has no properties left to remove",
+    "timestamp": "persons are deleted when the sync runs, whatever time a row has",
+    "shared": "a deleted person has no properties to share",
+    "backfill": "every row of the model is a person to delete, also those of the first run",
+}
+"""Keys that say nothing where persons are deleted, with the reason."""
 
 # Keys whose entries are merged one by one. Every other key of an annotation replaces the default as a whole, because
 # half of one choice and half of another (`{event_id: a}` under `{distinct_id: b}`) is neither.
 _MERGED_BY_ENTRY = ("properties", "groups", "cursor")
-_NEVER_A_DEFAULT = ("object", "name")
+# What decides about rows, one sync at a time; and no behavior belongs to every object.
+_NEVER_A_DEFAULT = ("object", "name", "behavior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +114,23 @@ def with_defaults(own: object, defaults: Mapping[str, Any]) -> Mapping[str, Any]
     for key, default in defaults.items():
         if key in known and key not in _NEVER_A_DEFAULT:
             merged[key] = _merged(key, merged[key], default) if key in merged else default
-    if "exclude" not in own and merged.get("properties") != "all":
-        merged.pop("exclude", None)
+    for key in _unfitting(merged):
+        if key not in own:
+            merged.pop(key, None)
     return merged
+
+
+def _unfitting(value: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys that make no sense beside the others: as a default, such a key is meant for other annotations."""
+    if value.get("properties") != "all":
+        yield "exclude"
+    key = value.get("sync_key")
+    if not isinstance(key, Mapping) or "email" not in key:
+        yield from ("on_several", "create_with")
+    if value.get("behavior") in NEVER_CREATES:
+        yield "create_with"
+    if value.get("behavior") == Behavior.DELETE.value:
+        yield from NOT_OF_DELETE
 
 
 def defaults_problems(defaults: Mapping[str, Any]) -> Iterator[Problem]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 from dbt_posthog_sync.annotation.draft import Draft
+from dbt_posthog_sync.duration import duration
 from dbt_posthog_sync.schema import Steps
 from dbt_posthog_sync.sync import (
     Behavior,
     Column,
     Constant,
+    CreateWith,
+    Creation,
     Cursor,
     KeyKind,
     ModelColumn,
@@ -21,6 +22,7 @@ from dbt_posthog_sync.sync import (
     Nulls,
     ObjectType,
     OnChange,
+    OnSeveral,
     Operation,
     PropertyMapping,
     Sync,
@@ -29,8 +31,15 @@ from dbt_posthog_sync.sync import (
 )
 
 ALL = "all"
-# Columns that travel outside the properties, so that `properties: all` does not send them twice.
-NO_PROPERTY_OF_ALL: tuple[Steps, ...] = (("sync_key", "distinct_id"), ("distinct_id",), ("event",), ("timestamp",))
+# Columns that travel outside the properties, so that `properties: all` does not send them twice. An e-mail address is
+# sent: it is looked up by, and PostHog shows persons by the property.
+NO_PROPERTY_OF_ALL: tuple[Steps, ...] = (
+    ("sync_key", "distinct_id"),
+    ("distinct_id",),
+    ("create_with", "column"),
+    ("event",),
+    ("timestamp",),
+)
 _TRUE = ("true", "yes", "on")
 _BEHAVIOR = {
     ObjectType.EVENT: Behavior.SEND,
@@ -53,6 +62,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
     value = draft.value
     kind = ObjectType(value["object"])
     key = _sync_key(value["sync_key"])
+    behavior = Behavior(value.get("behavior", _BEHAVIOR[kind].value))
     return Sync(
         name=draft.name,
         name_is_explicit="name" in value,
@@ -60,13 +70,13 @@ def sync_from(draft: Draft, project: str) -> Sync:
         model=_annotated_model(draft),
         object=kind,
         sync_key=key,
-        behavior=Behavior(value.get("behavior", _BEHAVIOR[kind].value)),
+        behavior=behavior,
         distinct_id=_distinct_id(value, key),
         event=term(value["event"]) if kind is ObjectType.EVENT else None,
         timestamp=value.get("timestamp"),
         time_zone=value.get("time_zone", "UTC"),
         properties=_sorted_properties(value),
-        all_properties=value["properties"] == ALL,
+        all_properties=value.get("properties") == ALL,
         exclude=tuple(value.get("exclude", ())),
         groups=tuple((group_type, term(source)) for group_type, source in sorted(value.get("groups", {}).items())),
         group_type=value.get("group_type"),
@@ -75,6 +85,9 @@ def sync_from(draft: Draft, project: str) -> Sync:
         backfill=truth(value.get("backfill", True)),
         on_change=OnChange(value.get("on_change", OnChange.IGNORE.value)),
         shared=truth(value.get("shared", False)),
+        on_several=OnSeveral(value.get("on_several", OnSeveral.SKIP.value)),
+        create_with=_create_with(value, key, behavior),
+        unset=tuple(value.get("unset", ())),
         path=draft.path,
     )
 
@@ -101,6 +114,7 @@ def column_uses(value: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
             yield ("sync_key", kind), column
     for name in ("distinct_id", "event", "timestamp", "cursor"):
         yield from _named_column((name,), value.get(name))
+    yield from _column_of_creation(value.get("create_with"))
     groups = value.get("groups")
     for group_type, source in groups.items() if isinstance(groups, Mapping) else ():
         yield from _named_column(("groups", group_type), source)
@@ -112,11 +126,30 @@ def column_uses(value: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
         yield from _named_column(("exclude", place), column)
 
 
+def columns_of_all(draft: Draft) -> Iterator[ModelColumn]:
+    """Yield the declared columns that `properties: all` sends; none when the properties are listed."""
+    if draft.value.get("properties") != ALL:
+        return
+    left_out = {column.lower() for steps, column in column_uses(draft.value) if steps in NO_PROPERTY_OF_ALL}
+    left_out |= {column.lower() for steps, column in column_uses(draft.value) if steps[0] == "exclude"}
+    annotated = {one.column: one.value for one in draft.node.column_annotations}
+    for declared in draft.node.ref.columns:
+        column = column_from(declared.name, annotated.get(declared.name))
+        if not column.exclude and column.name.lower() not in left_out:
+            yield column
+
+
 def _named_column(steps: Steps, source: object) -> Iterator[tuple[Steps, str]]:
     if isinstance(source, str):
         yield steps, source
     elif isinstance(source, Mapping) and isinstance(source.get("column"), str):
         yield (*steps, "column"), source["column"]
+
+
+def _column_of_creation(create_with: object) -> Iterator[tuple[Steps, str]]:
+    """A plain text is a choice there, not a column."""
+    if isinstance(create_with, Mapping):
+        yield from _named_column(("create_with",), create_with)
 
 
 def term(source: str | Mapping[str, Any]) -> Term:
@@ -129,14 +162,6 @@ def term(source: str | Mapping[str, Any]) -> Term:
 def truth(flag: object) -> bool:
     """Return a YAML yes or no as a bool; dbt 2 reads `yes` as a text."""
     return flag is True or (isinstance(flag, str) and flag.lower() in _TRUE)
-
-
-def duration(text: str) -> timedelta:
-    """Return `3 days` as a duration."""
-    found = re.fullmatch(r"\s*(\d+)\s*([a-z]+?)s?\s*", text)
-    if not found:
-        raise ValueError(f"not a duration: {text}")
-    return timedelta(**{f"{found.group(2)}s": int(found.group(1))})
 
 
 def column_from(name: str, annotation: object) -> ModelColumn:
@@ -176,6 +201,13 @@ def _distinct_id(value: Mapping[str, Any], key: SyncKey) -> Column | None:
     if key.kind is KeyKind.DISTINCT_ID:
         return Column(key.column)
     return Column(value["distinct_id"]) if "distinct_id" in value else None
+
+
+def _create_with(value: Mapping[str, Any], key: SyncKey, behavior: Behavior) -> CreateWith | None:
+    written = value.get("create_with")
+    if written is None or key.kind is not KeyKind.EMAIL or behavior is not Behavior.UPDATE_OR_CREATE:
+        return None
+    return Column(written["column"]) if isinstance(written, Mapping) else Creation(written)
 
 
 def _cursor(value: object) -> Cursor | None:

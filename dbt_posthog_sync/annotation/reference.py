@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dbt_posthog_sync.annotation.shape import NOT_AVAILABLE
 from dbt_posthog_sync.reserved_name import reserved_names
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, flow, load_schema, properties_of
 from dbt_posthog_sync.sync import ObjectType
@@ -34,8 +33,12 @@ models:
 
 A plain text is the name of a column. A constant is written `{value: ...}`. `posthog_sync` may be a list of such
 blocks; each then needs a `name`. What stands under `defaults` in posthog_sync.yml lies under every annotation: each
-object takes the keys it knows, the entries of `properties`, `groups` and `cursor` are merged one by one, and anything
-else that the annotation says replaces the default.
+object takes the keys it knows, as far as they make sense beside what the annotation says (`create_with` reaches persons
+by e-mail only), the entries of `properties`, `groups` and `cursor` are merged one by one, and anything else that the
+annotation says replaces the default. `object`, `name` and `behavior` are written in each annotation.
+
+`properties: all` sends every column but those that travel beside the properties: the distinct id, the event's name, the
+`timestamp` and the column of `create_with`. An e-mail address that is the sync key is sent as a property too.
 
 Write it under `config: {meta: ...}`: dbt 2 refuses a top-level `meta`, and dbt ignores `posthog_sync` beside the
 model's name. Never write a key or token into an annotation; dbt copies it into target/manifest.json.
@@ -48,16 +51,30 @@ With `properties: all`, a column may say how it takes part (dbt 1.10 and later; 
 """
 
 
+_PERSONS = """How a person is found by e-mail address, and what `update_only` and `create_with` promise, is in
+[identities.md](identities.md).
+
+`behavior: delete` deletes the persons of all rows and needs `deletion: {enabled: true}` in posthog_sync.yml. Such a
+sync has no `properties`, `exclude`, `nulls`, `unset`, `timestamp`, `shared`, `backfill` or `create_with`.
+
+Two syncs that write the same property both need `shared: true`. Nothing allows that one of them writes with `set` and
+another with `set_once`, or that one removes with `unset` what another one writes: each run would undo the other's.
+Names that differ by case only are different properties.
+"""
+
+
 def annotation_reference() -> str:
     """Return the text of docs/annotation.md."""
     columns = _section(_COLUMNS, "column_annotation")
-    return "\n".join([_INTRODUCTION, *_objects(), *columns, *_reserved(), *_not_available()])
+    return "\n".join([_INTRODUCTION, *_objects(), *columns, *_reserved()])
 
 
 def _objects() -> Iterator[str]:
     for kind in ObjectType:
         description = load_schema(ANNOTATION_SCHEMA)["$defs"][kind.value]["description"]
         yield from _section(f"## `object: {kind.value}`\n\n{description[:1].upper()}{description[1:]}\n", kind.value)
+        if kind is ObjectType.PERSON:
+            yield _PERSONS
 
 
 def _section(head: str, name: str) -> Iterator[str]:
@@ -92,14 +109,4 @@ def _reserved() -> Iterator[str]:
     for where, names in reserved_names().items():
         yield f"\n{where}:\n"
         yield from (f"- `{name}`: {reason}." for name, reason in names.items())
-    yield ""
-
-
-def _not_available() -> Iterator[str]:
-    yield "## Not available yet"
-    yield ""
-    yield "The schema knows these; this version answers them with a problem."
-    yield ""
-    for (key, choice), instead in NOT_AVAILABLE.items():
-        yield f"- `{choice}` in `{key}`. {instead}"
     yield ""

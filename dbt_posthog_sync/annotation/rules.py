@@ -6,12 +6,13 @@ A rule reads what has the right shape and passes over the rest, so that one faul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from dbt_posthog_sync.annotation.draft import Draft, annotation_path
-from dbt_posthog_sync.annotation.reading import ALL, NO_PROPERTY_OF_ALL, column_from, column_uses, entries
+from dbt_posthog_sync.annotation.person_rules import PERSON_RULES
+from dbt_posthog_sync.annotation.reading import ALL, Entry, column_from, column_uses, columns_of_all, entries
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.reserved_name import reserved_event, reserved_property
 from dbt_posthog_sync.schema import json_path
@@ -35,7 +36,7 @@ def _reserved_names(draft: Draft) -> Iterator[Problem]:
         if reason:
             message = f"the property {shown(entry.mapping.property)} is reserved: {reason}."
             yield draft.problem(entry.steps, message, "Choose another property name, or leave it out.")
-    for column in _columns_of_all(draft):
+    for column in columns_of_all(draft):
         reason = kind and reserved_property(column.property or column.name, kind)
         if reason:
             message = (
@@ -78,7 +79,7 @@ def _operation_without_person(draft: Draft) -> Iterator[Problem]:
     for entry in entries(draft.value):
         if entry.mapping.operation is Operation.SET_ONCE:
             yield draft.problem((*entry.steps, "operation"), "`set_once` is for persons.", advice)
-    for column in _columns_of_all(draft):
+    for column in columns_of_all(draft):
         if column.operation is Operation.SET_ONCE:
             yield _at_column(draft, column.name, "operation", "`set_once` is for persons.", advice)
 
@@ -95,7 +96,7 @@ def _page_without_url(draft: Draft) -> Iterator[Problem]:
     if draft.object is not ObjectType.PAGE or not isinstance(properties, (str, list, Mapping)):
         return
     sent = {entry.mapping.property for entry in entries(draft.value)}
-    sent |= {column.property or column.name for column in _columns_of_all(draft)}
+    sent |= {column.property or column.name for column in columns_of_all(draft)}
     if _URL not in sent:
         advice = f"Map it: `properties: {{{_URL}: url}}`, where `url` is the column with the full URL."
         if properties == ALL:
@@ -114,11 +115,6 @@ def _two_distinct_ids(draft: Draft) -> Iterator[Problem]:
             yield draft.problem(("distinct_id",), message, "Remove `distinct_id`: the sync key is the distinct id.")
 
 
-def _person_without_properties(draft: Draft) -> Iterator[Problem]:
-    if draft.object is ObjectType.PERSON and draft.value.get("properties") in ([], {}):
-        yield draft.problem(("properties",), "a person sync without properties has nothing to write.", "List some.")
-
-
 def _unknown_time_zone(draft: Draft) -> Iterator[Problem]:
     name = draft.value.get("time_zone")
     if isinstance(name, str) and name.strip() and _time_zones() and not _is_time_zone(name):
@@ -129,7 +125,7 @@ def _unknown_time_zone(draft: Draft) -> Iterator[Problem]:
 def _doubled_properties(draft: Draft) -> Iterator[Problem]:
     """Under `properties: all`, column annotations can give two columns one property."""
     owners: dict[str, str] = {}
-    for column in _columns_of_all(draft):
+    for column in columns_of_all(draft):
         name = column.property or column.name
         if name in owners:
             message = f"the columns `{owners[name]}` and `{column.name}` would both become the property {shown(name)}."
@@ -142,6 +138,7 @@ def _column_conflicts(draft: Draft) -> Iterator[Problem]:
     annotated = {one.column: column_from(one.column, one.value) for one in draft.node.column_annotations}
     for entry in entries(draft.value):
         mapping = entry.mapping
+        yield from _other_claims(draft, entry, annotated.values())
         column = annotated.get(mapping.source.name) if isinstance(mapping.source, Column) else None
         if column is None:
             continue
@@ -151,6 +148,18 @@ def _column_conflicts(draft: Draft) -> Iterator[Problem]:
             yield _conflict(draft, column.name, "property", f"names the property {shown(column.property)}")
         elif column.operation is not None and column.operation is not mapping.operation:
             yield _conflict(draft, column.name, "operation", f"says `{column.operation.value}`")
+
+
+def _other_claims(draft: Draft, entry: Entry, annotated: Iterable[ModelColumn]) -> Iterator[Problem]:
+    """A property that the model fills from one place, while the annotation of another column claims it."""
+    mapping = entry.mapping
+    own = mapping.source.name.lower() if isinstance(mapping.source, Column) else None
+    for column in annotated:
+        if column.property == mapping.property and column.name.lower() != own and not column.exclude:
+            source = f"the column {shown(own)}" if own else "a constant"
+            says = f"names the property {shown(mapping.property)}"
+            message = f"the column's own annotation {says}, and `properties` of the model fills that from {source}."
+            yield _at_column(draft, column.name, "property", message, "Give one of them another `property`.")
 
 
 def _conflict(draft: Draft, column: str, key: str, says: str) -> Problem:
@@ -166,19 +175,6 @@ def column_path(draft: Draft, column: str, key: str) -> str:
     """Return the JSON path of a key in the annotation of a column."""
     base = annotation_path(draft.node).removeprefix(draft.node.location)
     return json_path(f"{draft.node.location}.columns[{column}]{base}", (key,))
-
-
-def _columns_of_all(draft: Draft) -> Iterator[ModelColumn]:
-    """Yield the declared columns that `properties: all` sends; none when the properties are listed."""
-    if draft.value.get("properties") != ALL:
-        return
-    left_out = {column.lower() for steps, column in column_uses(draft.value) if steps in NO_PROPERTY_OF_ALL}
-    left_out |= {column.lower() for steps, column in column_uses(draft.value) if steps[0] == "exclude"}
-    annotated = {one.column: one.value for one in draft.node.column_annotations}
-    for declared in draft.node.ref.columns:
-        column = column_from(declared.name, annotated.get(declared.name))
-        if not column.exclude and column.name.lower() not in left_out:
-            yield column
 
 
 def _is_time_zone(name: str) -> bool:
@@ -204,8 +200,8 @@ _RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _constants,
     _page_without_url,
     _two_distinct_ids,
-    _person_without_properties,
     _unknown_time_zone,
     _doubled_properties,
     _column_conflicts,
+    *PERSON_RULES,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from dbt_posthog_sync.annotation.draft import Draft, keys_of, object_names
@@ -10,12 +11,6 @@ from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, Fault, Steps, definition,
 from dbt_posthog_sync.secret import shown
 from dbt_posthog_sync.spelling import did_you_mean, listed
 from dbt_posthog_sync.sync import ObjectType
-
-# What the schema knows and this version cannot do yet: (key, value) -> what to write instead. Lift it here.
-NOT_AVAILABLE: Mapping[tuple[str, str], str] = {
-    ("sync_key", "email"): "Use `sync_key: {distinct_id: ...}`.",
-    ("behavior", "update_only"): "Use `behavior: update_or_create`.",
-}
 
 _A = {
     ObjectType.EVENT: "an event",
@@ -38,7 +33,7 @@ def shape_faults(draft: Draft) -> tuple[Fault, ...]:
     schema = definition(load_schema(ANNOTATION_SCHEMA), kind.value)
     found = [_reworded(fault, draft, kind) for fault in faults(schema, draft.value) if not _is_about_key(fault)]
     named = _missing_name(draft)
-    return (*named, *_key_faults(draft, kind), *found, *_not_available_yet(draft.value))
+    return (*named, *_key_faults(draft, kind), *found)
 
 
 def _not_a_mapping(own: object) -> Fault:
@@ -85,6 +80,8 @@ def _reworded(fault: Fault, draft: Draft, kind: ObjectType) -> Fault:
         allowed = keys_of(kind)["behavior"]["enum"]
         message = f"{_A[kind]} has no behavior {shown(draft.value['behavior'])}."
         return Fault(fault.steps, message, f"Write {listed((f'behavior: {one}' for one in allowed), 'or')}.")
+    if fault.steps == ("create_with",):
+        return _create_with(fault, draft.value["create_with"])
     if fault.keyword == "required" and not fault.steps:
         return _missing_key(fault, kind)
     return fault
@@ -101,6 +98,13 @@ def _unknown_key(fault: Fault, kind: ObjectType) -> Fault:
     return fault
 
 
+def _create_with(fault: Fault, written: object) -> Fault:
+    """A plain text is a column everywhere else, and here it is a choice."""
+    is_column = isinstance(written, str) and written.strip()
+    advice = f"If {shown(written)} is a column, write `create_with: {{column: {written}}}`." if is_column else ""
+    return replace(fault, advice=advice or fault.advice)
+
+
 def _missing_key(fault: Fault, kind: ObjectType) -> Fault:
     described = keys_of(kind)[fault.key]
     if fault.key == "properties":
@@ -115,9 +119,7 @@ def _key_faults(draft: Draft, kind: ObjectType) -> Iterator[Fault]:
     """Yield what is wrong with `sync_key`: the kinds that the object allows, each with one column."""
     kinds = tuple(keys_of(kind)["sync_key"]["properties"])
     column = draft.node.primary_key[0] if draft.node.primary_key else "the_column"
-    write = listed(
-        (f"sync_key: {flow({one: column})}" for one in kinds if ("sync_key", one) not in NOT_AVAILABLE), "or"
-    )
+    write = listed((f"sync_key: {flow({one: column})}" for one in kinds), "or")
     match draft.value.get("sync_key"):
         case None:
             message = f"{_A[kind]} needs `sync_key`: what makes a row the same row next time."
@@ -151,14 +153,6 @@ def _kind_faults(kind: ObjectType, mapping: Mapping[str, Any], kinds: tuple[str,
 
 def _several_columns(steps: Steps) -> Fault:
     return Fault(steps, "a key of several columns is not possible.", _SURROGATE)
-
-
-def _not_available_yet(value: Mapping[str, Any]) -> Iterator[Fault]:
-    for (key, choice), advice in NOT_AVAILABLE.items():
-        written = value.get(key)
-        if written == choice or (isinstance(written, Mapping) and choice in written):
-            steps: Steps = (key,) if written == choice else (key, choice)
-            yield Fault(steps, f"`{choice}` is not available yet in this version.", advice)
 
 
 def _lowered(sentence: str) -> str:

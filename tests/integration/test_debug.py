@@ -91,6 +91,16 @@ def test_settings_that_cannot_be_read_hide_only_what_needs_them(shop: Shop) -> N
     assert shop.posthog.requests == ()
 
 
+def test_an_identity_model_that_dbt_does_not_know(shop: Shop) -> None:
+    shop.build((1, "u1", 1.0))
+    shop.settings(identities={"source": "identity_model", "model": shop.table})
+    assert debug(shop)[0].code == 0
+    shop.settings(identities={"source": "identity_model", "model": f"{shop.table}x"})
+    answer, checks = debug(shop)
+    assert (answer.code, failed(checks)) == (2, ["annotations"])
+    assert f"Did you mean `{shop.table}`?" in checks["annotations"]["findings"][0]
+
+
 def test_a_project_without_files_of_ours(shop: Shop) -> None:
     (shop.folder / "posthog_sync.yml").unlink()
     (shop.folder / "profiles.yml").unlink()

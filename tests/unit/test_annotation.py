@@ -26,14 +26,18 @@ from dbt_posthog_sync.sync import (
     Behavior,
     Column,
     Constant,
+    CreateWith,
+    Creation,
     Cursor,
     KeyKind,
     Nulls,
     ObjectType,
     OnChange,
+    OnSeveral,
     Operation,
     PropertyMapping,
     Sync,
+    SyncKey,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +52,7 @@ EVENT = {
     "timestamp": "ordered_at",
     "properties": ["amount"],
 }
+BY_EMAIL = {"object": "person", "sync_key": {"email": "email"}, "properties": "all"}
 
 
 def node_of(entry: Mapping[str, Any], file: str) -> dict[str, Any]:
@@ -94,7 +99,9 @@ def checked(case: Path) -> Annotations:
     text = case.read_text(encoding="utf-8")
     document = yaml.safe_load(text)
     manifest = manifest_of(document)
-    return check_annotations(manifest, document.get("defaults"), found=misplaced_in(text, "models/schema.yml"))
+    found = misplaced_in(text, "models/schema.yml")
+    may_delete = document.get("deletion", {}).get("enabled", False)
+    return check_annotations(manifest, document.get("defaults"), found=found, may_delete=may_delete)
 
 
 def sync_of(annotation: object, **entry: Any) -> Sync:
@@ -164,6 +171,50 @@ def test_person_becomes_a_sync() -> None:
     assert (sync.name, sync.name_is_explicit, sync.shared) == ("people", True, True)
     assert (sync.behavior, sync.nulls, sync.distinct_id) == (Behavior.UPDATE_OR_CREATE, Nulls.SKIP, Column("id"))
     assert [mapping.operation for mapping in sync.properties] == [Operation.SET, Operation.SET_ONCE]
+
+
+@pytest.mark.parametrize(
+    ("create_with", "expected"),
+    [("skip", Creation.SKIP), ("email", Creation.EMAIL), ({"column": "Customer_Id"}, Column("Customer_Id"))],
+)
+def test_person_by_email_becomes_a_sync(create_with: object, expected: CreateWith) -> None:
+    columns = [{"name": "email"}, {"name": "customer_id"}, {"name": "plan"}]
+    annotation = {**BY_EMAIL, "create_with": create_with, "on_several": "oldest", "unset": ["old_plan", "old_tier"]}
+    sync = sync_of(annotation, columns=columns)
+    assert (sync.sync_key, sync.distinct_id) == (SyncKey(KeyKind.EMAIL, "email"), None)
+    assert (sync.create_with, sync.on_several, sync.unset) == (expected, OnSeveral.OLDEST, ("old_plan", "old_tier"))
+    left_out = {"customer_id"} if isinstance(expected, Column) else set()
+    assert set(declared_properties(sync)) == {"email", "customer_id", "plan"} - left_out
+
+
+def test_update_only_creates_nobody() -> None:
+    by_email = sync_of({**BY_EMAIL, "behavior": "update_only"})
+    by_distinct_id = sync_of({**BY_EMAIL, "sync_key": {"distinct_id": "id"}, "behavior": "update_only"})
+    assert (by_email.behavior, by_email.create_with, by_email.on_several) == (
+        Behavior.UPDATE_ONLY,
+        None,
+        OnSeveral.SKIP,
+    )
+    assert (by_distinct_id.distinct_id, by_distinct_id.create_with) == (Column("id"), None)
+
+
+def test_delete_writes_no_properties() -> None:
+    annotation = {"object": "person", "sync_key": {"email": "email"}, "behavior": "delete"}
+    document = model(annotation, columns=[{"name": "email"}, {"name": "plan"}])
+    defaults = {"properties": "all", "backfill": False, "create_with": "email", "unset": ["plan"]}
+    (sync,) = syncs_from(manifest_of(document), defaults, may_delete=True)
+    assert (sync.behavior, sync.properties, sync.all_properties, sync.unset) == (Behavior.DELETE, (), False, ())
+    assert (sync.backfill, sync.create_with, declared_properties(sync)) == (True, None, ())
+    with pytest.raises(AnnotationError, match=r"`deletion: \{enabled: true\}` in posthog_sync.yml"):
+        syncs_from(manifest_of(document), defaults)
+
+
+def test_default_of_persons_by_email_leaves_others_alone() -> None:
+    document = model([{**BY_EMAIL, "name": "a"}, {**BY_EMAIL, "name": "b", "sync_key": {"distinct_id": "id"}}])
+    defaults = {"create_with": {"column": "id"}, "on_several": "all", "shared": True}
+    by_email, by_distinct_id = syncs_from(manifest_of(document), defaults)
+    assert (by_email.create_with, by_email.on_several) == (Column("id"), OnSeveral.ALL)
+    assert (by_distinct_id.create_with, by_distinct_id.on_several) == (None, OnSeveral.SKIP)
 
 
 def test_order_of_properties_makes_no_other_sync() -> None:
@@ -251,14 +302,16 @@ def test_reference_is_up_to_date() -> None:
 
 
 WORDS = st.text("ab$ _.{", max_size=3) | st.sampled_from(
-    [*EVENT, "all", "value", "column", "person", "group", "lookback"]
+    [*EVENT, "all", "value", "column", "person", "group", "lookback", "email", "skip", "delete", "update_only"]
 )
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
     max_leaves=8,
 )
-KEYS = st.sampled_from([*EVENT, "groups", "cursor", "exclude", "nulls", "name"])
+KEYS = st.sampled_from(
+    [*EVENT, "groups", "cursor", "exclude", "nulls", "name", "behavior", "on_several", "create_with", "unset"]
+)
 
 
 @settings(deadline=None)

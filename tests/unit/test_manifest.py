@@ -187,6 +187,7 @@ def test_cut_text_says_what_the_whole_says(path: Path, layout: dict[str, Any]) -
     assert isinstance(found.document, dict)
     assert "child_map" not in found.document, "the text was parsed as a whole"
     assert set(found.names) == set(whole.names)
+    assert found.sources == whole.sources == ("crm.accounts",)
     assert found.property_files == whole.property_files
     cut = manifest_from(found.document, keep=["plain"]).nodes
     assert cut == manifest_from(document, keep=["plain"]).nodes

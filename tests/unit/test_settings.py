@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from dbt_posthog_sync.duration import duration
 from dbt_posthog_sync.errors import SettingsError
 from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.schema import SETTINGS_SCHEMA, load_schema, properties_of, resolved
 from dbt_posthog_sync.secret import Secret, looks_secret, masked, secrets_in, shown
-from dbt_posthog_sync.settings import Delivery, Settings, read_settings, settings_from
+from dbt_posthog_sync.settings import (
+    Deletion,
+    Delivery,
+    Identities,
+    IdentitySource,
+    Settings,
+    read_settings,
+    settings_from,
+)
 from dbt_posthog_sync.spelling import did_you_mean, listed, nearest
 
 PROJECT_KEY = "phc_AbCdEfGhIjKlMnOpQrStUvWxYz"
@@ -41,6 +51,11 @@ def test_schema_and_program_have_the_same_defaults() -> None:
     limits, delivery = (schema["properties"][name]["properties"] for name in ("limits", "delivery"))
     assert Limits(**{key: inner["default"] for key, inner in limits.items()}) == Limits()
     assert Delivery(**{key: inner["default"] for key, inner in delivery.items()}) == Delivery()
+    deletion, identities = (schema["properties"][name]["properties"] for name in ("deletion", "identities"))
+    assert Deletion(**{key: inner["default"] for key, inner in deletion.items()}) == Deletion()
+    assert identities["source"]["default"] == Identities().source.value
+    assert duration(identities["max_age"]["default"]) == Identities().max_age
+    assert identities["source"]["enum"] == [source.value for source in IdentitySource]
 
 
 def test_file_is_read_whole(tmp_path: Path) -> None:
@@ -56,6 +71,8 @@ posthog:
 targets: [prod, staging]
 state_schema: sync_state
 limits: {max_changed_percent: null, max_events: 10}
+identities: {source: mirror, max_age: 30 minutes}
+deletion: {enabled: true, max_persons: 5, events: true}
 delivery: {batch_messages: 100, events_per_second: 50}
 defaults: {time_zone: Europe/Berlin}
 """,
@@ -67,6 +84,8 @@ defaults: {time_zone: Europe/Berlin}
     assert (settings.protocol, settings.targets, settings.state_schema) == ("v0", ("prod", "staging"), "sync_state")
     assert settings.limits == Limits(max_changed_percent=None, max_events=10)
     assert settings.delivery == Delivery(batch_messages=100, events_per_second=50)
+    assert settings.identities == Identities(IdentitySource.MIRROR, timedelta(minutes=30))
+    assert settings.deletion == Deletion(enabled=True, max_persons=5, events=True)
     assert settings.defaults == {"time_zone": "Europe/Berlin"}
     assert settings.file == str(path)
 
@@ -188,6 +207,68 @@ def test_every_problem_of_the_file_is_told_at_once() -> None:
         "delivery.timeout_seconds",
         "defaults",
     ]
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({}, Identities()),
+        ({"source": "lookup"}, Identities()),
+        ({"source": "mirror"}, Identities(IdentitySource.MIRROR)),
+        ({"source": "mirror", "max_age": "2 days"}, Identities(IdentitySource.MIRROR, timedelta(days=2))),
+        ({"source": "identity_model", "model": "people"}, Identities(IdentitySource.MODEL, model="people")),
+    ],
+)
+def test_identities_are_read(section: dict[str, Any], expected: Identities) -> None:
+    assert settings_from({"identities": section}, {}).identities == expected
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"source": "lookups"}, "$.identities.source: `source` must be `lookup`, `mirror` or `identity_model`"),
+        ({"max_age": "1 hour"}, "$.identities.max_age: `max_age` goes with `source: mirror` only."),
+        (
+            {"source": "identity_model", "model": "people", "max_age": "1 hour"},
+            "$.identities.max_age: `max_age` goes with `source: mirror` only.",
+        ),
+        ({"model": "people"}, "$.identities.model: `model` goes with `source: identity_model` only."),
+        (
+            {"source": "mirror", "model": "people"},
+            "$.identities.model: `model` goes with `source: identity_model` only.",
+        ),
+        ({"source": "identity_model"}, "$.identities: `source: identity_model` needs `model`"),
+        ({"source": "identity_model", "model": " "}, "$.identities.model: `model` is empty."),
+        ({"source": "mirror", "max_age": "0 minutes"}, "$.identities.max_age: `max_age` must be more than 0"),
+        (
+            {"source": "mirror", "max_age": "soon"},
+            "$.identities.max_age: `max_age` must be more than 0: a number and a",
+        ),
+        (
+            {"source": "mirror", "max_age": 5},
+            "$.identities.max_age: `max_age` must be more than 0: a number and a unit",
+        ),
+        ({"modell": "people"}, "$.identities.modell: unknown key `modell`. Did you mean `model`?"),
+        ("lookup", "$.identities: `identities` must be a mapping, not `lookup`."),
+    ],
+)
+def test_identities_are_refused(section: object, expected: str) -> None:
+    (problem,) = problems_of({"identities": section})
+    assert problem.startswith(f"posthog_sync.yml, {expected}")
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"enabled": "true"}, "$.deletion.enabled: `enabled` must be true or false"),
+        ({"max_persons": 0}, "$.deletion.max_persons: `max_persons` must be at least 1"),
+        ({"max_persons": 1.5}, "$.deletion.max_persons: `max_persons` must be a whole number"),
+        ({"event": True}, "$.deletion.event: unknown key `event`. Did you mean `events`?"),
+    ],
+)
+def test_deletion_is_refused(section: object, expected: str) -> None:
+    (problem,) = problems_of({"deletion": section})
+    assert problem.startswith(f"posthog_sync.yml, {expected}")
 
 
 def test_limit_that_is_no_number_is_refused() -> None:
