@@ -214,7 +214,7 @@ class Runner:
             self._warehouse.run("insert_erased_keys", sync=snapshot.arguments.for_macro())
         if prepared.removed:
             snapshot.record_removed()
-        if plan.staged.rejected_rows:
+        if plan.staged.rejected_rows or plan.staged.skipped_rows:
             for macro in ("see_rejected_again", "insert_rejected"):
                 self._warehouse.run(macro, sync=snapshot.arguments.for_macro())
         values: dict[str, Any] = {"is_settled": False}

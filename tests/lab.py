@@ -15,22 +15,28 @@ import psycopg2.extensions
 import yaml
 
 from dbt_posthog_sync.annotation import syncs_from
+from dbt_posthog_sync.budget import Patience
 from dbt_posthog_sync.courier import CourierSettings, row_of
 from dbt_posthog_sync.delivery import DeliverySettings
 from dbt_posthog_sync.destinations import Row
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig
+from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.http import RetryPolicy
 from dbt_posthog_sync.manifest import manifest_from
 from dbt_posthog_sync.plan import Limits, Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
+from dbt_posthog_sync.private_api import PrivateApi, PrivateApiConfig
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
+from dbt_posthog_sync.secret import Secret
+from dbt_posthog_sync.settings import Deletion
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.testing import StandIn
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
+from dbt_posthog_sync.warehouse.identities import IdentitySettings
 from dbt_posthog_sync.warehouse.profile import DbtOptions
 
 PROJECT = "lab"
@@ -160,6 +166,9 @@ class Lab:
         delivery: how batches travel; no waiting by default.
         courier: how often is confirmed.
         protocol: v1, v0 or auto.
+        identities: where persons are found.
+        deletion: what `behavior: delete` may do.
+        personal_key: the personal API key; empty for one that may do everything.
     """
 
     server: Server
@@ -171,6 +180,9 @@ class Lab:
     delivery: DeliverySettings = field(default_factory=lambda: DeliverySettings(retry=NO_PATIENCE))
     courier: CourierSettings = field(default_factory=CourierSettings)
     protocol: Any = "auto"
+    identities: IdentitySettings = field(default_factory=IdentitySettings)
+    deletion: Deletion = field(default_factory=lambda: Deletion(enabled=True))
+    personal_key: str = ""
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run SQL; `{model}` is the table, `{state}` the state schema."""
@@ -183,12 +195,20 @@ class Lab:
 
     def sync(self, annotation: Mapping[str, Any]) -> Sync:
         """The sync that an annotation of the table comes to."""
-        return syncs_from(manifest_from(manifest_for(self.server, {self.table: annotation})))[0]
+        manifest = manifest_from(manifest_for(self.server, {self.table: annotation}))
+        return syncs_from(manifest, may_delete=self.deletion.enabled)[0]
 
     def planner(self, destination: PostHog | None = None, **settings: Any) -> Planner:
         """A planner with the lab's state schema."""
         identity = destination.identity if destination else None
-        return Planner(self.warehouse, PlanSettings(schema=self.schema, destination=identity, **settings))
+        settings = {"identities": self.identities, "deletion": self.deletion, **settings}
+        plan_settings = PlanSettings(schema=self.schema, destination=identity, **settings)
+        return Planner(self.warehouse, plan_settings, self.directory())
+
+    def directory(self) -> Directory:
+        """PostHog's persons as the program asks for them; the stand-in answers without waiting."""
+        config = PrivateApiConfig(self.posthog.url, Secret(self.personal_key or self.posthog.personal_key))
+        return Directory(PrivateApi(config, patience=Patience(NO_PATIENCE, pause=lambda _: None)))
 
     def destination(self, run_id: str = "00000000-0000-4000-8000-000000000001") -> PostHog:
         """PostHog as the program reaches it: the stand-in."""
