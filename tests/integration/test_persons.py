@@ -153,9 +153,10 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("source", "scope"), [(IdentitySource.LOOKUP, "person:read"), (IdentitySource.MIRROR, "query:read")]
-)
+SCOPES = {IdentitySource.LOOKUP: "person:read", IdentitySource.MIRROR: "query:read"}
+
+
+@pytest.mark.parametrize("source", ASKING)
 @pytest.mark.parametrize(("key", "words"), KEYS, ids=["expired", "unknown", "narrow"])
 def test_a_key_that_may_not_look_is_told_and_nothing_is_sent(
     lab: Lab, source: IdentitySource, key: PersonalKey, words: str
