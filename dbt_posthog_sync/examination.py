@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dbt_posthog_sync.budget import Patience
@@ -18,7 +18,7 @@ from dbt_posthog_sync.personal_key_check import NAME as PERSONAL_KEY
 from dbt_posthog_sync.personal_key_check import PersonalKeyCheck
 from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.project import annotations_of, project_folder, target_folder
-from dbt_posthog_sync.scope import needed_scopes
+from dbt_posthog_sync.scope import needed_scopes, needing
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.session import SessionOptions
 from dbt_posthog_sync.settings import SETTINGS_FILE, Identities, Settings, read_settings
@@ -47,7 +47,7 @@ class Tools:
 
     patience: Patience = PATIENCE
     regions: Mapping[str, Host] = field(default_factory=lambda: CLOUD)
-    needed_scopes: Callable[[Iterable[Sync]], Mapping[str, str]] = needed_scopes
+    needed_scopes: Callable[[Iterable[Sync], Identities], Mapping[str, tuple[str, ...]]] = needed_scopes
 
 
 class Examination:
@@ -195,7 +195,7 @@ class Examination:
             key_check = KeyCheck(settings.host, project_key, tools.regions)
             yield key_check.token()
             yield key_check.ingestion()
-        needed = tools.needed_scopes(self._syncs)
+        needed = tools.needed_scopes(self._syncs, settings.identities)
         personal = self._personal_key_check(settings, project_key, needed)
         if isinstance(personal, Check):
             yield personal
@@ -210,7 +210,7 @@ class Examination:
             yield TrialEvent(settings, project_key, tools.patience).check(api)
 
     def _personal_key_check(
-        self, settings: Settings, project_key: Secret | None, needed: Mapping[str, str]
+        self, settings: Settings, project_key: Secret | None, needed: Mapping[str, tuple[str, ...]]
     ) -> PersonalKeyCheck | Check:
         environ = self._options.environ
         if not environ.get(settings.personal_key_variable, "").strip() and not needed:
@@ -218,5 +218,8 @@ class Examination:
         try:
             key = settings.personal_key(environ)
         except SettingsError as error:
-            return Check.of_error(PERSONAL_KEY, error)
+            check = Check.of_error(PERSONAL_KEY, error)
+            names = dict.fromkeys(name for names in needed.values() for name in names)
+            who = (f"It is there for what reads PostHog: {needing(names)} it.",) if names else ()
+            return replace(check, findings=(*check.findings, *who))
         return PersonalKeyCheck(settings, key, project_key, needed, self._tools.patience, self._tools.regions)

@@ -13,7 +13,7 @@ from dbt_posthog_sync.http import host_of
 from dbt_posthog_sync.key_check import CLOUD
 from dbt_posthog_sync.private_answer import KeyStanding
 from dbt_posthog_sync.private_api import PrivateApi, private_api_config
-from dbt_posthog_sync.scope import PERSON_READ, PROJECT_READ, QUERY_READ, USEFUL
+from dbt_posthog_sync.scope import PERSON_READ, PROJECT_READ, QUERY_READ, USEFUL, needing
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.settings import Settings
 
@@ -30,7 +30,7 @@ class PersonalKeyCheck:
         settings: where PostHog is, and which project.
         personal_key: the key.
         project_key: the key that events are sent with; None where there is none.
-        needed: what the syncs need, by scope.
+        needed: what the syncs need, by scope: the names of the syncs.
         patience: how requests are repeated and waited for.
         regions: PostHog Cloud by region, where the key is tried when the host does not accept it.
     """
@@ -38,7 +38,7 @@ class PersonalKeyCheck:
     settings: Settings
     personal_key: Secret = field(repr=False)
     project_key: Secret | None = field(repr=False)
-    needed: Mapping[str, str]
+    needed: Mapping[str, tuple[str, ...]]
     patience: Patience
     regions: Mapping[str, Host] = field(default_factory=lambda: CLOUD)
 
@@ -97,12 +97,14 @@ class PersonalKeyCheck:
                 has.append(scope)
             except ScopeMissing:
                 lacks.append(scope)
-        missing = [f"It lacks `{scope}`, which {self.needed[scope]} needs." for scope in lacks if scope in self.needed]
+        missing = [
+            f"It lacks `{scope}`, which {needing(self.needed[scope])}." for scope in lacks if scope in self.needed
+        ]
         wished = [f"It lacks `{scope}`, for {USEFUL[scope]}." for scope in lacks if scope in USEFUL]
         wished = [line for line in wished if not any(line.split("`")[1] in other for other in missing)]
         untried = [
-            f"`{scope}`, which {who} needs, is not tried here."
-            for scope, who in self.needed.items()
+            f"`{scope}`, which {needing(names)}, is not tried here."
+            for scope, names in self.needed.items()
             if scope not in _PROBES
         ]
         found = f"It has {', '.join(has) or 'none of those that are tried here'}."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.settings import Identities, IdentitySource
+from dbt_posthog_sync.spelling import listed
+from dbt_posthog_sync.sync import Behavior, KeyKind, Sync
 
 QUERY_READ = "query:read"
 PERSON_READ = "person:read"
+PERSON_WRITE = "person:write"
 PROJECT_READ = "project:read"
 
 USEFUL: Mapping[str, str] = {
@@ -17,6 +20,30 @@ USEFUL: Mapping[str, str] = {
 """What a key is good for beside the syncs, by scope."""
 
 
-def needed_scopes(syncs: Iterable[Sync]) -> Mapping[str, str]:  # noqa: ARG001 - no sync of today needs any
-    """What the syncs need, by scope: the names of the syncs that need it. Today no sync needs a personal API key."""
-    return {}
+def needed_scopes(syncs: Iterable[Sync], identities: Identities) -> Mapping[str, tuple[str, ...]]:
+    """Return what the syncs need, by scope: the names of the syncs that need it."""
+    needed: dict[str, list[str]] = {}
+    for sync in syncs:
+        for scope in dict.fromkeys(_scopes_of(sync, identities.source)):
+            needed.setdefault(scope, []).append(sync.name)
+    return {scope: tuple(names) for scope, names in needed.items()}
+
+
+def needing(names: Iterable[str]) -> str:
+    """Return who needs something, as a sentence begins: the sync `a` needs, the syncs `a` and `b` need."""
+    known = tuple(names)
+    return f"the sync {listed(known)} needs" if len(known) == 1 else f"the syncs {listed(known)} need"
+
+
+def _scopes_of(sync: Sync, source: IdentitySource) -> Iterator[str]:
+    if sync.needs_identities:
+        match source:
+            case IdentitySource.MIRROR:
+                yield QUERY_READ
+            case IdentitySource.LOOKUP:  # only a query finds persons by a property
+                yield QUERY_READ if sync.sync_key.kind is KeyKind.EMAIL else PERSON_READ
+            case IdentitySource.MODEL:
+                pass
+    if sync.behavior is Behavior.DELETE:  # it reads every distinct id of the persons, so that none is sent again
+        yield PERSON_WRITE
+        yield QUERY_READ

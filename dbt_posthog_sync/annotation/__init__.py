@@ -2,7 +2,8 @@
 
 The parts, in the order a fault meets them: `places` (is it where it belongs), `draft` (with the defaults under it),
 `shape` (does it follow the schema), `rules` and `person_rules` (what a schema cannot say), `reading` (the `Sync`),
-`clashes` (between syncs). `property_file` looks into the YAML itself for what dbt drops without a word.
+`clashes` (between syncs). `property_file` looks into the YAML itself for what dbt drops without a word, `doubled_key`
+for keys that stand there twice.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dbt_posthog_sync.annotation.doubled_key import doubled_keys_in
 from dbt_posthog_sync.annotation.places import misplaced
 from dbt_posthog_sync.manifest import ANNOTATION_KEY, Manifest
 from dbt_posthog_sync.problem import Problem
@@ -18,12 +19,18 @@ _SECTIONS = ("models", "seeds", "snapshots")
 
 
 def property_file_problems(project_dir: Path, manifest: Manifest) -> tuple[Problem, ...]:
-    """Return a problem for each misplaced annotation in the YAML files that describe the project's nodes.
+    """Return the problems of annotations in the YAML files that describe the project's nodes, as far as dbt hides them.
 
     Files that are gone or cannot be read are passed over: dbt itself reports them.
     """
     texts = ((file, _text(project_dir / file)) for file in manifest.property_files)
-    return tuple(problem for file, text in texts for problem in misplaced_in(text, file))
+    return tuple(problem for file, text in texts for problem in hidden_in(text, file))
+
+
+def hidden_in(text: str, file: str) -> Iterator[Problem]:
+    """Yield what dbt hides of the annotations in the text of one YAML file: those it drops, and doubled keys."""
+    yield from misplaced_in(text, file)
+    yield from doubled_keys_in(text, file)
 
 
 def misplaced_in(text: str, file: str) -> Iterator[Problem]:

@@ -91,6 +91,20 @@ def test_settings_that_cannot_be_read_hide_only_what_needs_them(shop: Shop) -> N
     assert shop.posthog.requests == ()
 
 
+def test_a_sync_that_reads_posthog_needs_a_personal_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.build((1, "u1", 1.0))
+    only = {"object": "person", "sync_key": {"distinct_id": "customer"}, "behavior": "update_only"}
+    shop.annotate({**only, "name": "buyers", "properties": ["amount"]})
+    answer, checks = debug(shop)
+    assert (answer.code, failed(checks)) == (2, ["personal API key"])
+    assert checks["personal API key"]["findings"][1].endswith("the sync `buyers` needs it.")
+    monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", shop.posthog.personal_key)
+    assert failed(debug(shop)[1]) == []
+    monkeypatch.delenv("POSTHOG_PERSONAL_API_KEY")
+    shop.settings(identities={"source": "identity_model", "model": shop.table})
+    assert debug(shop)[1]["personal API key"]["verdict"] == "ok"
+
+
 def test_an_identity_model_that_dbt_does_not_know(shop: Shop) -> None:
     shop.build((1, "u1", 1.0))
     shop.settings(identities={"source": "identity_model", "model": shop.table})

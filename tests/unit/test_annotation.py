@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from dbt_posthog_sync.annotation import Annotations, check_annotations, syncs_from
 from dbt_posthog_sync.annotation.clashes import declared_properties
-from dbt_posthog_sync.annotation.property_file import misplaced_in, property_file_problems
+from dbt_posthog_sync.annotation.property_file import hidden_in, property_file_problems
 from dbt_posthog_sync.annotation.reference import annotation_reference
 from dbt_posthog_sync.errors import AnnotationError
 from dbt_posthog_sync.manifest import Manifest, manifest_from
@@ -99,7 +99,7 @@ def checked(case: Path) -> Annotations:
     text = case.read_text(encoding="utf-8")
     document = yaml.safe_load(text)
     manifest = manifest_of(document)
-    found = misplaced_in(text, "models/schema.yml")
+    found = hidden_in(text, "models/schema.yml")
     may_delete = document.get("deletion", {}).get("enabled", False)
     return check_annotations(manifest, document.get("defaults"), found=found, may_delete=may_delete)
 
@@ -284,15 +284,20 @@ def test_property_files_are_read_from_the_project(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["posthog_sync: [", "- posthog_sync", "models: posthog_sync", "models: [posthog_sync]"]
+    "text", ["posthog_sync: [", "# posthog_sync", "- posthog_sync", "models: posthog_sync", "models: [posthog_sync]"]
 )
 def test_odd_property_file_is_left_to_dbt(text: str) -> None:
-    assert list(misplaced_in(text, "models/schema.yml")) == []
+    assert list(hidden_in(text, "models/schema.yml")) == []
+
+
+def test_anchors_double_no_key() -> None:
+    text = "models: [{name: a, x: &x {posthog_sync: &y {<<: {b: 1}, <<: {c: 2}, d: *y}}}, {name: b, x: *x}]"
+    assert list(hidden_in(text, "models/schema.yml")) == []
 
 
 def test_source_table_is_found_in_the_wrong_place() -> None:
     text = "sources: [{name: crm, tables: [{name: accounts, posthog_sync: {}}]}]"
-    (problem,) = misplaced_in(text, "models/crm.yml")
+    (problem,) = hidden_in(text, "models/crm.yml")
     assert problem.path == "$.sources[crm].tables[accounts].posthog_sync"
 
 

@@ -204,19 +204,21 @@ def scoped(*scopes: str, **config: Any) -> StandInConfig:
 def test_scopes_that_syncs_need_fail_and_those_of_comfort_warn() -> None:
     with StandIn(scoped("person:read")) as posthog:
         wished = personal_checks(own(posthog))
-        missing = personal_checks(own(posthog), needed={"query:read": "model customers", "person:write": "model gone"})
+        missing = personal_checks(
+            own(posthog), needed={"query:read": ("customers", "leads"), "person:write": ("gone",)}
+        )
     assert verdicts(wished) == ["ok", "warning", "warning"]
     assert wished[1].findings[1].startswith("It lacks `query:read`, for `verify`")
     assert wished[2].findings == ("Not checked, because the personal API key lacks `project:read`.",)
     assert verdicts(missing) == ["ok", "failed", "warning"]
-    assert missing[1].findings[0] == "It lacks `query:read`, which model customers needs."
+    assert missing[1].findings[0] == "It lacks `query:read`, which the syncs `customers` and `leads` need."
     assert len([line for line in missing[1].findings if "query:read" in line]) == 1
 
 
 def test_a_scope_that_cannot_be_tried_without_harm_is_named() -> None:
     with StandIn(scoped("*")) as posthog:
-        (_, scopes, _) = personal_checks(own(posthog), needed={"person:write": "model gone"})
-    assert scopes.findings[1] == "`person:write`, which model gone needs, is not tried here."
+        (_, scopes, _) = personal_checks(own(posthog), needed={"person:write": ("gone",)})
+    assert scopes.findings[1] == "`person:write`, which the sync `gone` needs, is not tried here."
 
 
 def test_another_project_than_that_of_the_events() -> None:
