@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from dbt_posthog_sync.annotation.clashes import person_clashes
+from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
 from dbt_posthog_sync.column_type import ColumnType
 from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.errors import AnnotationError, StateError, UnsafePlan
@@ -368,10 +368,12 @@ def _shown(part: object) -> str:
 
 def _clashes(resolved: Iterable[ResolvedSync]) -> Iterator[Problem]:
     """Persons' properties that two syncs write; `properties: all` shows them only once the columns are known."""
-    persons = [one for one in resolved if one.sync.object is ObjectType.PERSON]
-    for sync, message in person_clashes((one.sync, [p.name for p in one.properties]) for one in persons):
+    written = [(one.sync, [p.name for p in one.properties]) for one in resolved if one.sync.object is ObjectType.PERSON]
+    for sync, message in person_clashes(written):
         advice = "Let one sync write it, or write `shared: true` in both if they never fight over a person."
         yield Problem(message, advice, sync.model.name, sync.model.file)
+    for sync, _, message in person_fights(written):
+        yield Problem(message, "Let one sync decide over it.", sync.model.name, sync.model.file)
 
 
 def _relation_column(name: str, type_text: str, hash_as_text: bool) -> RelationColumn:

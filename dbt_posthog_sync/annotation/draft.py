@@ -21,7 +21,6 @@ NOT_OF_DELETE: Mapping[str, str] = {
     "exclude": "a deleted person has no properties, so there is none to leave out",
     "nulls": "a deleted person has no properties that a null could mean something for",
     "unset": "a deleted person has no properties left to remove",
-    "timestamp": "persons are deleted when the sync runs, whatever time a row has",
     "shared": "a deleted person has no properties to share",
     "backfill": "every row of the model is a person to delete, also those of the first run",
 }

@@ -55,7 +55,11 @@ _PERSONS = """How a person is found by e-mail address, and what `update_only` an
 [identities.md](identities.md).
 
 `behavior: delete` deletes the persons of all rows and needs `deletion: {enabled: true}` in posthog_sync.yml. Such a
-sync has no `properties`, `exclude`, `nulls`, `unset`, `timestamp`, `shared`, `backfill` or `create_with`.
+sync has no `properties`, `exclude`, `nulls`, `unset`, `shared`, `backfill` or `create_with`; see
+[deletion.md](deletion.md).
+
+A property that leaves the annotation stays in PostHog, and `plan` says so. `unset: [its_name]` removes it from every
+person that is written, which is all of them once, because the annotation changed.
 
 Two syncs that write the same property both need `shared: true`. Nothing allows that one of them writes with `set` and
 another with `set_once`, or that one removes with `unset` what another one writes: each run would undo the other's.
