@@ -26,7 +26,7 @@ from dbt_posthog_sync.warehouse.arguments import (
     SyncTables,
     table_prefix,
 )
-from dbt_posthog_sync.warehouse.identities import IdentityResolver, IdentitySettings
+from dbt_posthog_sync.warehouse.identities import IdentityResolver, IdentitySettings, LookUpProgress
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.staging import Staged, Staging
 from dbt_posthog_sync.warehouse.state import State, StoredSync
@@ -83,14 +83,30 @@ class Prepared:
 
 
 class Planner:
-    """Resolves and stages syncs in one warehouse; `directory` is asked for persons where a sync needs to know them."""
+    """Resolves and stages syncs in one warehouse.
 
-    def __init__(self, warehouse: Warehouse, settings: PlanSettings, directory: Directory | None = None) -> None:
+    Args:
+        directory: asked for persons where a sync needs to know them; None where nobody must be asked.
+        looked_up: told while persons are looked up.
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        settings: PlanSettings,
+        directory: Directory | None = None,
+        looked_up: LookUpProgress | None = None,
+    ) -> None:
         self._warehouse = warehouse
         self._settings = settings
         self.state = State(warehouse, settings.schema)
         self.directory = directory
-        self._identities = IdentityResolver(warehouse, self.state, settings.identities, directory)
+        watched = {"progress": looked_up} if looked_up is not None else {}
+        self._identities = IdentityResolver(warehouse, self.state, settings.identities, directory, **watched)
+
+    def stop(self) -> None:
+        """Look nobody up any more; what was not asked for is left to the next run. Safe in a signal handler."""
+        self._identities.stop()
 
     def resolve(self, syncs: Iterable[Sync]) -> tuple[ResolvedSync, ...]:
         """Match every sync to its relation.

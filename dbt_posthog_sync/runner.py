@@ -103,6 +103,7 @@ class Runner:
     def stop(self) -> None:
         """Finish what is in flight, confirm and record it, then end. Safe in a signal handler."""
         self._is_stopped = True
+        self._planner.stop()
         if self._delivery is not None:
             self._delivery.stop()
 

@@ -34,7 +34,7 @@ from dbt_posthog_sync.status import status_of
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
-from dbt_posthog_sync.warehouse.identities import IdentitySettings
+from dbt_posthog_sync.warehouse.identities import IdentitySettings, LookUpProgress
 from dbt_posthog_sync.warehouse.profile import DbtOptions
 from dbt_posthog_sync.warehouse.state import State
 from dbt_posthog_sync.warehouse.target import target_problem
@@ -160,7 +160,7 @@ class Session:
 
     def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
         """Run every sync, one after the other."""
-        planner = self._planner()
+        planner = self._planner(None if progress is None else lambda name, asked: progress(name, asked, 0))
         # Persons that are deleted come first, so that nothing is sent to them in the same run.
         syncs = sorted(planner.resolve(self._syncs), key=lambda resolved: not resolved.deletes)
         destination = self._destination()
@@ -251,7 +251,7 @@ class Session:
             state.bring_up_to_date()
         return state
 
-    def _planner(self) -> Planner:
+    def _planner(self, looked_up: LookUpProgress | None = None) -> Planner:
         destination = self._destination().identity if self._key else None
         directory = None if self._options.mock else self._access.directory(self._syncs, self._key)
         return Planner(
@@ -268,6 +268,7 @@ class Session:
                 deletion=self._settings.deletion,
             ),
             directory,
+            looked_up,
         )
 
     def _identity_settings(self) -> IdentitySettings:

@@ -20,6 +20,9 @@ def progress_bar() -> Callable[[str, int, int], None] | None:
         return None
 
     def show(name: str, settled: int, total: int) -> None:
+        if not total:
+            click.echo(f"\r{name}: {settled:,} keys looked up ", err=True, nl=False)
+            return
         end = "\n" if settled >= total else ""
         click.echo(f"\r{name}: {settled:,} of {total:,}{end}", err=True, nl=False)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.errors import UnsafePlan
@@ -40,12 +41,20 @@ class IdentitySettings:
     project_id: str | None = None
 
 
+LookUpProgress: TypeAlias = Callable[[str, int], None]
+"""Called with a sync's name and how many of its keys were looked up so far."""
+
+
+def _nobody_watches(_name: str, _asked: int) -> None:
+    return
+
+
 class IdentityResolver:
     """Answers, inside the warehouse, which persons of PostHog the keys of a sync mean.
 
     Args:
         directory: PostHog's own word; None where PostHog must not or cannot be asked (`run --mock`).
-        progress: called with the sync's name and how many keys were looked up so far.
+        progress: told while keys are looked up.
     """
 
     def __init__(
@@ -54,13 +63,18 @@ class IdentityResolver:
         state: State,
         settings: IdentitySettings,
         directory: Directory | None = None,
-        progress: Callable[[str, int], None] = lambda _name, _asked: None,
+        progress: LookUpProgress = _nobody_watches,
     ) -> None:
         self._warehouse = warehouse
         self._state = state
         self._settings = settings
         self._directory = directory
         self._progress = progress
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Look nobody up any more; rows that were not asked for are left to the next run. Safe in a signal handler."""
+        self._is_stopped = True
 
     def prepare(self, arguments: SyncArguments) -> SyncArguments:
         """Make sure that the persons of new and changed rows can be found, and say where.
@@ -83,7 +97,10 @@ class IdentityResolver:
         directory = self._asked(arguments)
         self._without_any(arguments)
         name = arguments.resolved.sync.name
-        load_those(self._warehouse, directory, arguments, lambda asked: self._progress(name, asked))
+        for asked in load_those(self._warehouse, directory, arguments):
+            self._progress(name, asked)
+            if self._is_stopped:
+                break
         return arguments
 
     def _without_any(self, arguments: SyncArguments) -> SyncArguments:

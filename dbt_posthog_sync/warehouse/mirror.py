@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 from dbt_posthog_sync.directory import Directory, FoundPerson
@@ -75,10 +75,12 @@ def load_everyone(warehouse: Warehouse, directory: Directory, arguments: SyncArg
     return rows
 
 
-def load_those(
-    warehouse: Warehouse, directory: Directory, arguments: SyncArguments, progress: Callable[[int], None]
-) -> None:
-    """Fill the table of identities with the persons of the keys that are new or changed."""
+def load_those(warehouse: Warehouse, directory: Directory, arguments: SyncArguments) -> Iterator[int]:
+    """Fill the table of identities with the persons of the keys that are new or changed, page by page.
+
+    Yields:
+        How many keys were asked for so far; whoever stops here leaves the rest unasked.
+    """
     macro_sync = arguments.for_macro()
     sync = arguments.resolved.sync
     after, asked = "", 0
@@ -88,10 +90,10 @@ def load_those(
             warehouse.run("insert_identities", sync=macro_sync, rows=json_rows(found))
         warehouse.run("insert_unknown_identities", sync=macro_sync, keys=json_rows([key] for key in keys))
         after, asked = keys[-1], asked + len(keys)
-        progress(asked)
+        yield asked
 
 
-_KEYS_OF_A_PAGE = 20_000
+_KEYS_OF_A_PAGE = 10_000  # 50 requests of 200 distinct_ids
 
 
 def _keys_after(warehouse: Warehouse, arguments: SyncArguments, after: str) -> Sequence[str]:

@@ -283,3 +283,21 @@ def test_a_changed_policy_is_a_changed_annotation(lab: Lab) -> None:
     assert lab.plan({**BY_EMAIL, "on_several": "all"}).mapping_changed
     lab.run({**BY_EMAIL, "on_several": "all"})
     assert set(noted(lab.posthog)) == {"older", "newer"}
+
+
+def test_a_stop_ends_the_look_up_and_leaves_the_rest_to_the_next_run(lab: Lab) -> None:
+    lab.build(ONE)
+    make_person(lab.posthog, "u1")
+    runner = lab.runner()
+    stopped = runner._planner.resolve([lab.sync(ONLY_KNOWN)])[0]
+
+    class Impatient(MortalWarehouse):
+        def run(self, macro: str, **arguments: Any) -> int:
+            if macro == "create_identities_table":
+                runner.stop()
+            return super().run(macro, **arguments)
+
+    runner._planner._identities._warehouse = Impatient(lab.warehouse, 1_000_000)
+    run = runner.run(stopped)
+    assert (run.status, run.requests, noted(lab.posthog)) == (RunStatus.INTERRUPTED, 0, {})
+    assert lab.run(ONLY_KNOWN).counts.delivered == 1
