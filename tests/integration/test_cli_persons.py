@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from people import make_person, noted, people
 from shop import E_MAIL, KEY, Shop
 
-from dbt_posthog_sync.testing import StandIn, StandInConfig
+from dbt_posthog_sync.testing import PersonalKey, StandIn, StandInConfig
 
 pytestmark = pytest.mark.usefixtures("macros_are_read_once")
 
@@ -83,6 +84,30 @@ def test_keys_of_two_projects_are_told(readers: Shop, command: str) -> None:
         answer = readers(command)
         assert answer.code == 1
         assert f"does not belong to the project 1 (`Project 1`), in which {readers.table} looks" in answer.err
+        assert posthog.project.received == ()
+
+
+NARROW = PersonalKey("phx_narrow", scopes=("project:read",))
+INVALID = "does not accept the personal API key|the personal API key is not valid"
+EXPIRED = PersonalKey("phx_expired", expired=True)
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "debug"])
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [(NARROW, "`query:read`"), (EXPIRED, INVALID), (None, INVALID)],
+    ids=["narrow", "expired", "unknown"],
+)
+def test_every_command_says_what_the_key_lacks_and_who_needs_it(
+    readers: Shop, monkeypatch: pytest.MonkeyPatch, command: str, key: PersonalKey | None, words: str
+) -> None:
+    monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", key.value if key else "phx_nobody")
+    with StandIn(StandInConfig(personal_keys=(NARROW, EXPIRED))) as posthog:
+        readers.settings(posthog={"host": posthog.url, "project_id": 1})
+        answer = readers(command)
+        assert answer.code in (1, 4)
+        assert re.search(words, answer.out + answer.err)
+        assert readers.table in answer.out + answer.err
         assert posthog.project.received == ()
 
 
