@@ -52,7 +52,8 @@ class PersonalKeyCheck:
         try:
             standing = api.who_am_i()
             if standing is KeyStanding.INVALID:
-                yield Check.failed(NAME, *self._refused())
+                wanted = (f"It needs `{scope}`, which {needing(names)}." for scope, names in self.needed.items())
+                yield Check.failed(NAME, *self._refused(), *wanted)
                 yield Check.not_checked(SCOPES, "the personal API key is not valid")
                 yield Check.not_checked(PROJECT, "the personal API key is not valid")
                 return
