@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
 from dbt_posthog_sync.column_type import ColumnType
+from dbt_posthog_sync.continuity import Continuity
 from dbt_posthog_sync.directory import Directory
-from dbt_posthog_sync.errors import AnnotationError, StateError, UnsafePlan
+from dbt_posthog_sync.errors import AnnotationError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, PlannedDeletion, Sample
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text, seed_of
+from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text
 from dbt_posthog_sync.resolver import resolve
 from dbt_posthog_sync.settings import Deletion
 from dbt_posthog_sync.sync import ObjectType, Operation, Sync
@@ -20,7 +21,6 @@ from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import (
     CHANGES,
     RETRIED,
-    FormerMapping,
     RunIdentity,
     SyncArguments,
     SyncTables,
@@ -181,9 +181,9 @@ class Planner:
             StateError: a table of the state is gone.
         """
         settings = self._settings
-        if stored is not None:
-            self._check_identity(arguments, stored)
-            self._check_tables(arguments, stored)
+        continuity = self._continuity(arguments, stored) if stored is not None else None
+        if continuity is not None:
+            continuity.check()
         snapshot = Snapshot(self._warehouse, self.state, arguments)
         if settings.only_rejects and arguments.tables.previous is not None and snapshot.has_left_unrejected():
             raise UnsafePlan(
@@ -201,8 +201,8 @@ class Planner:
             has_rejects=stored is not None and self.state.has_rejected(arguments.resolved.id),
             has_erased=not arguments.resolved.deletes and self.state.exists() and self.state.has_erased(),
         )
-        if stored is not None and settings.rebaseline:
-            arguments = arguments.but(former=self._former(arguments, stored))
+        if continuity is not None and settings.rebaseline and not is_first:
+            arguments = arguments.but(former=continuity.former())
         if arguments.resolved.sync.needs_identities:
             arguments = self._identities.prepare(arguments)
         live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0
@@ -222,7 +222,7 @@ class Planner:
             only_rejects=settings.only_rejects,
             mapping_changed=stored is not None and stored.fingerprint != arguments.resolved.fingerprint,
             dropped_properties=_dropped_properties(arguments.resolved, stored),
-            hash_changed=stored is not None and self._hash_changed(arguments, stored),
+            hash_changed=continuity is not None and continuity.hash_changed(),
         )
         return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)
 
@@ -255,9 +255,15 @@ class Planner:
         return SyncTables(stored.base_table, stored.log_table, tables.changes, tables.diff, previous)
 
     def _has_doubts(self, arguments: SyncArguments, stored: StoredSync | None) -> bool:
-        if stored is None or (self._settings.full_refresh and not self._has_same_keys(arguments, stored)):
+        if stored is None or (self._settings.full_refresh and not self._continuity(arguments, stored).has_same_keys()):
             return False
         return (stored.has_doubtful and not self._settings.only_rejects) or arguments.tables.previous is not None
+
+    def _continuity(self, arguments: SyncArguments, stored: StoredSync) -> Continuity:
+        settings = self._settings
+        return Continuity(
+            self.state, arguments, stored, destination=settings.destination, full_refresh=settings.full_refresh
+        )
 
     def _window_start(self, resolved: ResolvedSync, stored: StoredSync | None) -> str | None:
         if stored is None or stored.window_start is None or resolved.cursor is None or self._settings.full_scan:
@@ -270,26 +276,6 @@ class Planner:
     def _takes_as_known(self, arguments: SyncArguments, stored: StoredSync | None, *, is_empty: bool) -> bool:
         is_new = stored is None or (stored.baseline_at is None and is_empty)
         return is_new and not arguments.resolved.sync.backfill and not self._settings.full_refresh
-
-    def _former(self, arguments: SyncArguments, stored: StoredSync) -> FormerMapping | None:
-        """How to recognise rows that only look changed because the annotation did; None where none does."""
-        resolved, name = arguments.resolved, arguments.resolved.sync.name
-        if stored.fingerprint == resolved.fingerprint or resolved.compares_keys_only or arguments.is_first:
-            return None
-        if self._hash_changed(arguments, stored):
-            raise UnsafePlan(
-                f"{name}: the warehouse computes row hashes differently than in the last run and the annotation "
-                "changed too, so --rebaseline cannot tell which rows are as they were delivered. Restore the former "
-                "annotation and run with --rebaseline, then change it and do so again; or send every row with --force."
-            )
-        columns, gone = resolved.hashed_before(json.loads(stored.mapping))
-        if gone:
-            raise UnsafePlan(
-                f"{name}: --rebaseline compares with what was delivered, and the column "
-                f"{', '.join(f'`{column}`' for column in gone)} of the former annotation is gone from the model. Keep "
-                "it in the model for this one run, or send every row again with --force."
-            )
-        return FormerMapping(columns, seed_of(stored.fingerprint))
 
     def _deletion(self, arguments: SyncArguments, stored: StoredSync | None) -> PlannedDeletion | None:
         if not arguments.resolved.deletes:
@@ -304,53 +290,6 @@ class Planner:
         if not staged.rows.has_table or (arguments.former is None and not arguments.has_doubts):
             return staged.rows.pending
         return Snapshot(self._warehouse, self.state, staged.arguments).count_baseline()
-
-    def _check_tables(self, arguments: SyncArguments, stored: StoredSync) -> None:
-        gone = [table for table in (stored.base_table, stored.log_table) if not self.state.has_table(table)]
-        if gone and not self._settings.full_refresh:
-            raise StateError(
-                Problem(
-                    f"the state in `{self._settings.schema}` has lost the table {' and '.join(gone)}, which says what "
-                    "PostHog has.",
-                    "Restore it from a backup, or run with --full-refresh to send every row again.",
-                    arguments.resolved.sync.name,
-                )
-            )
-
-    def _hash_changed(self, arguments: SyncArguments, stored: StoredSync) -> bool:
-        functions = self.state.functions(arguments)
-        return (functions.hash_name, functions.hash_canary) != (stored.hash_name, stored.hash_canary)
-
-    def _has_same_keys(self, arguments: SyncArguments, stored: StoredSync) -> bool:
-        """False when what was staged before speaks of other rows; only `--full-refresh` comes this far then."""
-        was, now = json.loads(stored.mapping), arguments.resolved.mapping()
-        is_same = all(was.get(part) == now[part] for part in ("object", "sync_key"))
-        return is_same and self.state.functions(arguments).key_type == stored.key_type
-
-    def _check_identity(self, arguments: SyncArguments, stored: StoredSync) -> None:
-        name, destination = arguments.resolved.sync.name, self._settings.destination
-        if destination is not None and destination != stored.destination:
-            raise UnsafePlan(
-                f"{name}: the state in `{self._settings.schema}` says what {stored.destination.split('#')[0]} has, "
-                "with another project key or host than the ones of this run. One state must not serve two PostHog "
-                "projects: set another state_schema for this target, or use the key and host of before."
-            )
-        if self._settings.full_refresh:
-            return
-        key_type = self.state.functions(arguments).key_type
-        if key_type != stored.key_type:
-            raise UnsafePlan(
-                f"{name}: the sync key was {stored.key_type} and is now {key_type}, so no row would be recognised. "
-                "Cast it back in the model, or run with --full-refresh to send every row again."
-            )
-        was, now = json.loads(stored.mapping), arguments.resolved.mapping()
-        for part, word in (("object", "object"), ("sync_key", "sync key"), ("behavior", "behavior")):
-            if was.get(part) != now.get(part):
-                raise UnsafePlan(
-                    f"{name}: the {word} was {_shown(was.get(part))} and is now {_shown(now.get(part))}, so what was "
-                    "delivered says nothing about these rows. Give the sync a new `name`, or run with --full-refresh "
-                    "to send every row again."
-                )
 
 
 def window_text(resolved: ResolvedSync, start: str | None) -> str | None:
@@ -374,12 +313,6 @@ def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
     if arguments.only_rejects:
         return 0
     return max(0, stored.model_rows - (rows.rows - rows.added)) if arguments.resolved.sends_events else 0
-
-
-def _shown(part: object) -> str:
-    if part is None:
-        return "another"
-    return ": ".join(part) if isinstance(part, list) else str(part)
 
 
 def _clashes(resolved: Iterable[ResolvedSync]) -> Iterator[Problem]:
