@@ -21,14 +21,13 @@ from bench.program import BrokenRun
 from bench.sink import Sink
 
 _SMALL_ROWS = 2_000
-_BUDGET = "budget"
-_ALL = (*CASES, _BUDGET)
+_ALL = (*CASES, "budget")
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=", description=__doc__)
     parser.add_argument("--rows", type=int, default=MILLION, help="rows of the table; default: %(default)s")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each case, of which the median counts")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each case; default: %(default)s")
     parser.add_argument("--cases", default=",".join(_ALL), help="some of %(default)s")
     parser.add_argument("--warehouse", choices=("postgres", "duckdb"), default="postgres")
     parser.add_argument("--dsn", help="a Postgres to use; default: one that is started for this, with its defaults")
@@ -39,16 +38,9 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     if asked.small:
         asked.rows, asked.runs = _SMALL_ROWS, 1
     asked.cases = asked.cases.split(",")
-    unknown = sorted({*asked.cases} - {*_ALL})
-    if unknown:
+    if unknown := sorted({*asked.cases} - {*_ALL}):
         parser.error(f"no such case: {', '.join(unknown)}")
     return asked
-
-
-def _place(asked: argparse.Namespace, folder: Path, stack: ExitStack) -> Place:
-    if asked.warehouse == "duckdb":
-        return Place("duckdb", str(folder))
-    return Place("postgres", asked.dsn or stack.enter_context(Postgres()).dsn)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -56,9 +48,11 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = _options(words)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
-        place = _place(asked, folder, stack)
-        facts = machine_facts(place)
-        print(f"{table.heading(facts)}\n\n{asked.rows:,} rows, median of {asked.runs}", flush=True)
+        is_duckdb = asked.warehouse == "duckdb"
+        address = str(folder) if is_duckdb else asked.dsn or stack.enter_context(Postgres()).dsn
+        place = Place(asked.warehouse, address)
+        facts = {**machine_facts(place), "size": f"{asked.rows:,} rows, median of {asked.runs} runs"}
+        print("\n".join(f"{name + ':':<13}{value}" for name, value in facts.items()), flush=True)
         place.build(asked.rows)
         bench = Bench(place, asked.rows, asked.runs, folder, stack.enter_context(Sink()), stack)
         try:
@@ -67,9 +61,9 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"The benchmark ends: {error}", file=sys.stderr)
             return 1
     if asked.json:
-        table.save(asked.json, table.document(facts, figures, costs, asked.rows))
+        asked.json.write_text(table.document(facts, figures, costs) + "\n")
     if asked.docs:
-        table.write_page(asked.warehouse, {**facts, "rows": f"{asked.rows:,}"}, figures, costs)
+        table.write_page(f"{asked.warehouse} {asked.rows}", facts, figures, costs)
     return 0
 
 
@@ -81,9 +75,9 @@ def _measured(bench: Bench, names: Sequence[str]) -> tuple[list[table.Figure], l
         if name not in names:
             continue
         begun = time.monotonic()
-        if name == _BUDGET:
-            project = bench.project("budget", bench.sink)
-            costs = apart(budget, bench.place, project.folder, project.state, bench.sink.url, bench.rows)
+        if name == "budget":
+            folder = bench.project(name, bench.sink).folder
+            costs = apart(budget, bench.place, folder, bench.sink.url, bench.rows)
             lines = table.budget_text(costs)
         else:
             found = CASES[name](bench)

@@ -29,14 +29,7 @@ class BrokenRun(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that ended well.
-
-    Attributes:
-        out: its standard output.
-        seconds: how long it lived.
-        cpu_seconds: its CPU time, user and system.
-        peak_mb: its largest resident memory.
-    """
+    """A process that ended well: its output, how long it lived, its CPU time and its largest resident memory."""
 
     out: str
     seconds: float
@@ -66,38 +59,25 @@ def measured(words: Sequence[str | Path], folder: Path, environ: Mapping[str, st
 
 
 @dataclass(frozen=True, slots=True)
-class SyncEnded:
-    """A run of the sync: the process, and what its results file says."""
-
-    process: Ended
-    phases: Mapping[str, float]
-    counts: Mapping[str, int]
-    requests: int
-
-
-@dataclass(frozen=True, slots=True)
 class Project:
     """A dbt project with the table as its one model, and a state schema of its own."""
 
     folder: Path
-    place: Place
     state: str
 
     @classmethod
-    def written(cls, parent: Path, place: Place, state: str, host: str, annotation: Mapping[str, Any]) -> Project:
-        """Write the project; everything but host, state schema and the guard against many events is a default."""
-        folder = write_project(parent / state, place.server.output)
+    def written(cls, folder: Path, place: Place, host: str, annotation: Mapping[str, Any]) -> Project:
+        """Write the project; all but host, state schema and the guard against many events is as by default."""
+        write_project(folder, place.server.output)
         (folder / "target").mkdir()
         manifest = manifest_for(place.server, {TABLE: annotation})
         (folder / "target" / "manifest.json").write_text(json.dumps(manifest))
-        settings = {"posthog": {"host": host}, "state_schema": state, "limits": {"max_events": None}}
+        settings = {"posthog": {"host": host}, "state_schema": folder.name, "limits": {"max_events": None}}
         (folder / "posthog_sync.yml").write_text(yaml.safe_dump(settings))
-        return cls(folder, place, state)
+        return cls(folder, folder.name)
 
-    def run(self) -> SyncEnded:
-        """Run the sync once."""
+    def run(self) -> tuple[Ended, Mapping[str, Any]]:
+        """Run the sync once: the process, and the sync's entry in the results file."""
         ended = measured((COMMAND, "run", "--output", "json"), self.folder, environment(self.folder, KEY))
-        document = json.loads((self.folder / "target" / "posthog_sync_results.json").read_text())
-        (result,) = document["results"]
-        phases = {phase["name"]: float(phase["seconds"]) for phase in result["timing"]}
-        return SyncEnded(ended, phases, result["counts"], int(result["requests"]))
+        (result,) = json.loads((self.folder / "target" / "posthog_sync_results.json").read_text())["results"]
+        return ended, result

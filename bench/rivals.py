@@ -1,12 +1,11 @@
 """What users would run instead, on the same rows and the same sink: posthog-python, and a loop with requests.
 
-Each runs in a process of its own (`python -m bench.rivals NAME ...`) and reads the rows as its user would, through a
-cursor of the server's. Its seconds go from the first row that is asked for to the last answer.
+Each runs in a process of its own and reads the rows as its user would, through a cursor of the server's. Its seconds go
+from the first row that is asked for to the last answer.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import sys
@@ -16,70 +15,61 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from bench.model import TABLE, Place
+from bench.model import EVENTS, TABLE, Place
 from bench.program import KEY, measured
-from bench.sink import ROOT, Sink, Tally
+from bench.sink import ROOT, Sink
 
-REQUESTS_BATCH = 100
-_EVENT = "order completed"
+_EVENT = EVENTS["event"]["value"]
+_REQUESTS_BATCH = 100
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "defaults": {},
-    "queue for all rows": {"max_queue_size": 0},
+    "queue for all rows": {"max_queue_size": 0},  # a number is put in; its own is so small that a loop loses events
     "and 500 a batch": {"max_queue_size": 0, "flush_at": 500},
     "and 4 threads": {"max_queue_size": 0, "flush_at": 500, "thread": 4},
     "and gzip": {"max_queue_size": 0, "flush_at": 500, "gzip": True},
 }
-"""Settings of posthog-python that are tried; `max_queue_size` is put in, because its own loses events in a loop."""
+"""Settings of posthog-python that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rivalry:
     """How a rival did: events that arrived a second, share of the rows that did, peak memory."""
 
-    name: str
+    settings: str
     rate: float
     arrived: float
     peak_mb: float
-    tally: Tally
 
 
-def run_rival(name: str, settings: str, rows: int, place: Place, sink: Sink) -> Rivalry:
-    """Let a rival send so many rows; `settings` is a name out of `SETTINGS`."""
+def rivalry(name: str, settings: str, rows: int, place: Place, sink: Sink) -> Rivalry:
+    """Let posthog or requests send so many rows."""
     sink.tally()
     command = (sys.executable, "-m", "bench.rivals", name, settings, str(rows), place.kind, place.address, sink.url)
     ended = measured(command, ROOT)
-    tally = sink.tally()
-    return Rivalry(settings, tally.events / float(ended.out), tally.events / rows, ended.peak_mb, tally)
+    events = sink.tally().events
+    return Rivalry(settings, events / float(ended.out), events / rows, ended.peak_mb)
 
 
-def best_settings(place: Place, rows: int, sink: Sink) -> tuple[str, list[Rivalry]]:
-    """The fastest settings of posthog-python that lose no event, and how all of them did."""
-    tried = [run_rival("posthog", settings, rows, place, sink) for settings in SETTINGS]
-    lossless = [one for one in tried if one.arrived == 1.0]
-    return max(lossless, key=lambda one: one.rate).name, tried
-
-
-def _rows(place: Place, most: int) -> Iterator[dict[str, Any]]:
+def _rows(place: Place, most: int) -> Iterator[tuple[dict[str, Any], str, str]]:
+    """Each row as its properties, its distinct_id and its timestamp."""
     connection = place.server.connect()
     cursor = connection.cursor("rows") if place.is_postgres else connection.cursor()
     cursor.execute(f"select * from {TABLE} where order_id <= {most}")
-    names: list[str] = []
     while found := cursor.fetchmany(2000):
-        names = names or [column[0] for column in cursor.description]
-        for row in found:
-            yield dict(zip(names, row, strict=True))
+        names = [column[0] for column in cursor.description]
+        for values in found:
+            row = dict(zip(names, values, strict=True))
+            yield row, str(row.pop("customer_id")), row.pop("ordered_at").isoformat()
 
 
 def _with_posthog(place: Place, rows: int, host: str, settings: Mapping[str, Any]) -> None:
     from posthog import Posthog  # noqa: PLC0415 - only this comparison needs it
 
-    if "max_queue_size" in settings:
-        settings = {**settings, "max_queue_size": rows + 1}
-    client = Posthog(KEY, host=host, **settings)
-    for row in _rows(place, rows):
-        moment = row.pop("ordered_at").isoformat()
-        client.capture(_EVENT, distinct_id=str(row["customer_id"]), properties=row, timestamp=moment)
+    own = {**settings, "max_queue_size": rows + 1} if "max_queue_size" in settings else settings
+    client = Posthog(KEY, host=host, **own)
+    for row, person, moment in _rows(place, rows):
+        client.capture(_EVENT, distinct_id=person, properties=row, timestamp=moment)
     client.flush(timeout_seconds=None)
     client.shutdown()
 
@@ -87,40 +77,28 @@ def _with_posthog(place: Place, rows: int, host: str, settings: Mapping[str, Any
 def _with_requests(place: Place, rows: int, host: str) -> None:
     import requests  # noqa: PLC0415 - only this comparison needs it
 
-    events = _rows(place, rows)
+    messages = (
+        {"event": _EVENT, "distinct_id": person, "timestamp": moment, "properties": row}
+        for row, person, moment in _rows(place, rows)
+    )
     with requests.Session() as session:
-        while batch := list(islice(events, REQUESTS_BATCH)):
-            body = {"api_key": KEY, "historical_migration": True, "batch": [_message(row) for row in batch]}
-            text = json.dumps(body, default=str)
-            answer = session.post(f"{host}/batch/", data=text, headers={"Content-Type": "application/json"}, timeout=30)
-            answer.raise_for_status()
+        session.headers["Content-Type"] = "application/json"
+        while batch := list(islice(messages, _REQUESTS_BATCH)):
+            text = json.dumps({"api_key": KEY, "historical_migration": True, "batch": batch}, default=str)
+            session.post(f"{host}/batch/", data=text, timeout=30).raise_for_status()
 
 
-def _message(row: dict[str, Any]) -> dict[str, Any]:
-    moment = row.pop("ordered_at").isoformat()
-    identity = {"event": _EVENT, "distinct_id": str(row["customer_id"]), "timestamp": moment}
-    return {**identity, "properties": {**row, "$lib": "loop", "$geoip_disable": True}}
-
-
-def main() -> None:
+def main(name: str, settings: str, rows: str, kind: str, *where: str) -> None:
     """Send the rows and print the seconds."""
-    parser = argparse.ArgumentParser(prog="bench.rivals", description=__doc__)
-    parser.add_argument("name", choices=("posthog", "requests"))
-    parser.add_argument("settings")
-    parser.add_argument("rows", type=int)
-    parser.add_argument("kind")
-    parser.add_argument("address")
-    parser.add_argument("host")
-    asked = parser.parse_args()
-    place = Place(asked.kind, asked.address)
-    importlib.import_module(asked.name)  # before the clock runs
+    address, host = where
+    importlib.import_module(name)  # before the clock runs
     begun = time.monotonic()
-    if asked.name == "posthog":
-        _with_posthog(place, asked.rows, asked.host, SETTINGS[asked.settings])
+    if name == "posthog":
+        _with_posthog(Place(kind, address), int(rows), host, SETTINGS[settings])
     else:
-        _with_requests(place, asked.rows, asked.host)
+        _with_requests(Place(kind, address), int(rows), host)
     print(time.monotonic() - begun)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,13 +1,12 @@
 """The sink: a server that takes what PostHog would take, at as little cost as Python allows, in its own process.
 
-It answers as PostHog does and keeps the bodies as they come. They are counted when the tally is asked for, after its
-CPU time was read, so counting costs the measured run nothing. Results per message (v1) cannot be had that way: for
-these it decompresses each body at once and looks for the uuids, and its CPU time says what that costs.
+It keeps the bodies as they come and counts them when the tally is asked for, after its CPU time was read, so counting
+costs the measured run nothing. Results per message (v1) cannot be had that way: for these it decompresses each body at
+once and looks for the uuids, and its CPU time says what that costs.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import re
@@ -19,13 +18,11 @@ import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-V1_PATH = b"/i/v1/analytics/events"
 ROOT = Path(__file__).resolve().parent.parent
 
+_V1_PATH = b"/i/v1/analytics/events"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _UUID = re.compile(rb'\{"uuid":"([0-9a-f-]{36})"')
-_EVENT = b'"event":'
-_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class Tally:
         wire_bytes: bytes of the accepted bodies as they came.
         json_bytes: bytes of the accepted bodies, decompressed.
         cpu_seconds: CPU time of the sink, without that of counting.
-        seconds: from the end of the first request to the end of the last answer.
+        seconds: from the end of the first request to the last answer.
     """
 
     requests: int
@@ -53,7 +50,7 @@ class Sink:
     """The server as the benchmark sees it; use as a context manager."""
 
     def __init__(self, protocol: str = "v0", latency: float = 0.0) -> None:
-        self._words = ("--protocol", protocol, "--latency", str(latency))
+        self._words = (protocol, str(latency))
 
     def __enter__(self) -> Sink:
         command = (sys.executable, "-m", "bench.sink", *self._words)
@@ -74,7 +71,7 @@ class Sink:
 
 @dataclass
 class _Arrivals:
-    protocol: bytes
+    speaks_v1: bool
     latency: float
     requests: int = 0
     bodies: list[bytes] = field(default_factory=list)
@@ -83,36 +80,28 @@ class _Arrivals:
     cpu: float = 0.0
 
     def answer(self, path: bytes, body: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer to a message request."""
+        """Status and body of the answer to messages."""
         self.requests += 1
-        self.last = time.monotonic()
-        self.first = self.first or self.last
-        if (path == V1_PATH) != (self.protocol == b"v1"):
+        self.first = self.first or time.monotonic()
+        if (path == _V1_PATH) != self.speaks_v1:
             return 404, b"{}"
         self.bodies.append(body)
-        if self.protocol == b"v0":
+        if not self.speaks_v1:
             return 200, b'{"status":"Ok"}'
-        found = _UUID.findall(_plain(body))
-        return 200, b'{"results":{%b}}' % b",".join([b'"%b":{"result":"ok"}' % uuid for uuid in found])
+        results = [b'"%b":{"result":"ok"}' % uuid for uuid in _UUID.findall(_plain(body))]
+        return 200, b'{"results":{%b}}' % b",".join(results)
 
     def tally(self) -> bytes:
         """What arrived since the last time, as JSON."""
-        cpu = time.process_time()
-        tally = {
-            "requests": self.requests,
-            "wire_bytes": sum(map(len, self.bodies)),
-            "cpu_seconds": cpu - self.cpu,
-            "seconds": self.last - self.first,
-            "events": 0,
-            "json_bytes": 0,
-        }
+        cpu, seconds, events, size = time.process_time() - self.cpu, self.last - self.first, 0, 0
         for body in self.bodies:
             plain = _plain(body)
-            tally["events"] += plain.count(_EVENT)
-            tally["json_bytes"] += len(plain)
+            events += plain.count(b'"event":')
+            size += len(plain)
+        tally = Tally(self.requests, events, sum(map(len, self.bodies)), size, cpu, seconds)
         self.bodies, self.requests, self.first, self.last = [], 0, 0.0, 0.0
         self.cpu = time.process_time()
-        return json.dumps(tally).encode()
+        return json.dumps({name: getattr(tally, name) for name in Tally.__slots__}).encode()
 
 
 class _Connection(asyncio.Protocol):
@@ -121,8 +110,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, arrivals: _Arrivals) -> None:
         self._arrivals = arrivals
         self._received = bytearray()
-        self._ends = 0
         self._body_at = 0
+        self._ends = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -130,55 +119,42 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        if not self._ends:
-            head_ends = self._received.find(b"\r\n\r\n")
-            if head_ends < 0:
-                return
+        if not self._ends and (head_ends := self._received.find(b"\r\n\r\n")) >= 0:
             length = _LENGTH.search(self._received, 0, head_ends)
             self._body_at = head_ends + 4
             self._ends = self._body_at + (int(length[1]) if length else 0)
-        if len(self._received) >= self._ends:
-            self._take()
+        if self._ends and len(self._received) >= self._ends:
+            path = bytes(self._received[:200]).split(b" ", 2)[1]
+            body = bytes(self._received[self._body_at : self._ends])
+            self._received.clear()
+            self._ends = 0
+            self._take(path, body)
 
-    def _take(self) -> None:
-        path = bytes(self._received[:200]).split(b" ", 2)[1]
-        body = bytes(self._received[self._body_at : self._ends])
-        self._received.clear()
-        self._ends = 0
+    def _take(self, path: bytes, body: bytes) -> None:
         if path == b"/tally":
             self._write(200, self._arrivals.tally())
             return
-        status, answer = self._arrivals.answer(path, body)
+        answer = self._arrivals.answer(path, body)
         if self._arrivals.latency:
-            asyncio.get_running_loop().call_later(self._arrivals.latency, self._write, status, answer)
+            asyncio.get_running_loop().call_later(self._arrivals.latency, self._write, *answer)
         else:
-            self._write(status, answer)
+            self._write(*answer)
 
     def _write(self, status: int, body: bytes) -> None:
         self._arrivals.last = time.monotonic()
-        head = b"HTTP/1.1 %d -\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
-        self._transport.write(head + body)
+        self._transport.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
 
 
 def _plain(body: bytes) -> bytes:
-    return zlib.decompress(body, wbits=31) if body.startswith(_GZIP) else body
+    return zlib.decompress(body, wbits=31) if body.startswith(b"\x1f\x8b") else body
 
 
-async def _serve(arrivals: _Arrivals) -> None:
+async def _serve(protocol: str, latency: str) -> None:
+    arrivals = _Arrivals(protocol == "v1", float(latency))
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(arrivals), "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()
-    print(f"http://{host}:{port}", flush=True)
+    print("http://{}:{}".format(*server.sockets[0].getsockname()), flush=True)
     await server.serve_forever()
 
 
-def main() -> None:
-    """Serve until killed; the address is the one line of standard output."""
-    parser = argparse.ArgumentParser(prog="bench.sink", description=__doc__)
-    parser.add_argument("--protocol", choices=("v0", "v1"), default="v0")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
-    asked = parser.parse_args()
-    asyncio.run(_serve(_Arrivals(asked.protocol.encode(), asked.latency)))
-
-
 if __name__ == "__main__":
-    main()
+    asyncio.run(_serve(*sys.argv[1:]))
