@@ -134,7 +134,7 @@ def budget(place: Place, folder: Path, host: str, rows: int) -> list[Cost]:
         ("warehouse", "diff, nothing changed", diff),
         ("warehouse", "stage, everything new", stage.wall),
         ("warehouse", "stream, drained as fast as it comes", stream.wall),
-        ("warehouse", "confirm", confirm.wall - confirm.cpu),
+        ("warehouse", "confirm", max(confirm.wall - confirm.cpu, 0.0)),
         ("warehouse", "fold", fold.wall),
         ("python", "confirm", confirm.cpu),
         ("python", "receive", stream.cpu),
