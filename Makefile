@@ -1,10 +1,11 @@
-# make venv | test | lint | demo | faults | clean. Needs Python 3.10 or later and a package index, nothing else.
+# make venv | test | lint | demo | faults | bench | clean. Needs Python 3.10 or later and a package index, nothing else.
 PYTHON ?= $(shell for v in 3.13 3.12 3.11 3.10 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo python$$v && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench_installed
 
-.PHONY: venv test lint format demo faults clean
+.PHONY: venv test lint format demo faults bench clean
 
 venv: $(STAMP)
 
@@ -34,6 +35,14 @@ demo: $(STAMP)
 
 faults: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+
+# What the benchmark compares with; nothing else needs it.
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
+	@touch $(BENCH_STAMP)
+
+bench: $(BENCH_STAMP)
+	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

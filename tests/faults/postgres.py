@@ -49,7 +49,12 @@ class Postgres:
     @property
     def server(self) -> Server:
         """How to reach it."""
-        return postgres_server(self._server.get_uri())
+        return postgres_server(self.dsn)
+
+    @property
+    def dsn(self) -> str:
+        """How to reach it, as a libpq connection string."""
+        return str(self._server.get_uri())
 
     def kill(self) -> None:
         """Stop at once: every connection is cut, nothing is written down."""
