@@ -24,7 +24,7 @@ from bench.program import KEY
 from dbt_posthog_sync.annotation import syncs_from
 from dbt_posthog_sync.batch import BatchCutter, BatchLimits, LaneBatch
 from dbt_posthog_sync.carrier import new_identity
-from dbt_posthog_sync.courier import row_of
+from dbt_posthog_sync.courier import rows_of
 from dbt_posthog_sync.destinations.posthog import V0_PATH, PostHog, PostHogConfig, gzipped
 from dbt_posthog_sync.destinations.posthog_answers import HttpAnswer, v0_outcome
 from dbt_posthog_sync.http import new_session, post
@@ -154,7 +154,7 @@ def _carrying(sample: list[ResultRow], host: str) -> Iterator[Cost]:
     destination = _destination(host)
     make, cut, send, compress, posting, understand = (_Watch() for _ in range(6))
     with make.running():
-        rows = list(map(row_of, sample))
+        rows = rows_of(sample)
     largest = destination.max_message_bytes
     cutter = BatchCutter(BatchLimits(), lanes=8, max_message_bytes=largest, needs_person=False)
     with cut.running():

@@ -53,23 +53,23 @@ class BatchCutter:
         self._lanes = lanes
         self._largest = max_message_bytes
         self._needs_person = needs_person
-        # Live rows of lane n collect at 2n and historical ones at 2n + 1: PostHog takes the flag for a whole batch.
+        # Live rows collect at even places and historical ones at odd: PostHog takes the flag for a whole batch.
         self._rows: list[list[Row]] = [[] for _ in range(2 * lanes)]
         self._bytes = [0] * (2 * lanes)
 
     def add(self, rows: Iterable[Row]) -> Iterator[LaneBatch | Refusal]:
         """Take the rows, and give every batch that they fill and a refusal for every row that is too large."""
         # This loop meets every row, so it reads no attribute twice.
-        lanes, most, most_bytes, largest = self._lanes, self._limits.messages, self._limits.bytes, self._largest
+        places, most, most_bytes, largest = 2 * self._lanes, self._limits.messages, self._limits.bytes, self._largest
         collected, sizes = self._rows, self._bytes
         for row in rows:
-            _, _, lane, historical, head, properties = row
-            size = len(head) + len(properties)
+            _, lane, message = row
+            size = len(message)
             if size > largest:
                 yield self._too_large(row, size)
                 continue
             size += ENVELOPE_BYTES
-            index = lane % lanes * 2 + historical
+            index = lane % places
             if sizes[index] + size > most_bytes and collected[index]:
                 yield from self._cut(index)
             mine = collected[index]
@@ -95,9 +95,12 @@ class BatchCutter:
         return Refusal(row.position, f"the message has {size:,} bytes; the destination takes {self._largest:,} at most")
 
 
+_UUID = slice(8, 44)  # of a message: behind `"uuid":"`
+
+
 def _without_repeats(rows: list[Row]) -> Iterator[tuple[Row, ...]]:
     """Split the rows so that no uuid is twice in one part: PostHog refuses such a batch as a whole."""
-    if len({row[1] for row in rows}) == len(rows):
+    if len({row[2][_UUID] for row in rows}) == len(rows):
         yield tuple(rows)
         return
     part: dict[str, Row] = {}

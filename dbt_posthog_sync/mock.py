@@ -7,7 +7,7 @@ from itertools import chain
 
 from dbt_posthog_sync.batch import BatchCutter, BatchLimits, LaneBatch
 from dbt_posthog_sync.carrier import new_identity
-from dbt_posthog_sync.courier import row_of
+from dbt_posthog_sync.courier import rows_of
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.destinations.posthog import PostHog, RenderedRequest
 from dbt_posthog_sync.planner import Prepared
@@ -35,4 +35,4 @@ def mocked_requests(
 
 def _cuts(cutter: BatchCutter, chunks: Iterator[Sequence[ResultRow]]) -> Iterator[LaneBatch | Refusal]:
     for chunk in chunks:
-        yield from cutter.add([row_of(result) for result in chunk])
+        yield from cutter.add(rows_of(chunk))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
 from dbt_posthog_sync.column_type import ColumnType
 from dbt_posthog_sync.continuity import Continuity
+from dbt_posthog_sync.destinations import Row
 from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.errors import AnnotationError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, PlannedDeletion, Sample
@@ -231,7 +232,8 @@ class Planner:
         if prepared.plan.estimated_events == 0 or prepared.plan.deletion is not None:
             return prepared.plan
         rows = self._warehouse.rows("samples", sync=prepared.arguments.for_macro(), most=_SAMPLES)
-        samples = (Sample(str(uuid), str(head), str(properties)) for _, uuid, _, _, head, properties in rows)
+        messages = (Row(position, lane, message.encode()) for position, lane, message in rows)
+        samples = (Sample(row.uuid, row.head.decode(), row.properties.decode()) for row in messages)
         return replace(prepared.plan, samples=tuple(samples))
 
     def _arguments(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +99,7 @@ class Proof:
             yield kind, count, landed.get(kind, 0)
 
 
-def dispatch_of(run_id: str, rows: Iterable[tuple[Any, ...]]) -> Dispatch | None:
+def dispatch_of(run_id: str, rows: Iterable[Sequence[Any]]) -> Dispatch | None:
     """Build a dispatch from rows of `sync_runs`: object, status, delivered, seconds since its begin.
 
     Returns:

@@ -65,7 +65,7 @@ class TrialEvent:
         """Send the event; return why it was not taken, or nothing."""
         moment = now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         head = {"event": EVENT, "distinct_id": DISTINCT_ID, "timestamp": moment}
-        row = Row(1, identity, 0, False, json.dumps(head)[1:-1].encode(), b',"$process_person_profile":false')
+        row = Row.of(1, identity, 0, False, json.dumps(head)[1:-1].encode(), b',"$process_person_profile":false')
         config = PostHogConfig(
             host=self.settings.host.ingest,
             project_key=self.project_key.reveal(),

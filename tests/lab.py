@@ -16,7 +16,7 @@ import yaml
 
 from dbt_posthog_sync.annotation import syncs_from
 from dbt_posthog_sync.budget import Patience
-from dbt_posthog_sync.courier import CourierSettings, row_of
+from dbt_posthog_sync.courier import CourierSettings, rows_of
 from dbt_posthog_sync.delivery import DeliverySettings
 from dbt_posthog_sync.destinations import Row
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig
@@ -230,7 +230,7 @@ class Lab:
         prepared = planner.plan(self.resolve(annotation), RunIdentity("messages"))
         stream = self.warehouse.stream("message_stream", own_connection=False, sync=prepared.arguments.for_macro())
         with stream as chunks:
-            return sorted(row_of(result) for chunk in chunks for result in chunk)
+            return sorted(row for chunk in chunks for row in rows_of(chunk))
 
     def run(self, annotation: Mapping[str, Any], **changes: Any) -> SyncRun:
         """Run the sync; `full_refresh`, `rebaseline`, `adopt`, `steal` and so on as on the command line."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
+SEAM = b"\x1c"
+"""Stands in a message where the destination puts what all messages share; JSON text has no control characters."""
+
+_OPENING = b'"uuid":"'
+
 
 class Row(NamedTuple):
     """One PostHog event as the warehouse built it. Python joins these bytes and never parses them.
@@ -13,19 +18,41 @@ class Row(NamedTuple):
 
     Attributes:
         position: number of the staged row, unique in its run.
-        uuid: canonical lower-case text of the event's UUID.
-        lane: any integer that is the same for the same distinct_id; rows of one lane keep their order.
-        historical: true when the event is older than 48 hours.
-        head: JSON members of the event without braces: `"event":"..","distinct_id":"..","timestamp":".."`.
-        properties: JSON members of `properties`, each with a leading comma: `,"plan":"pro","$set":{..}`; may be empty.
+        lane: any integer that is the same for the same distinct_id; rows of one lane keep their order. It is odd where
+            the event is older than 48 hours, and even otherwise: the two are never in one batch.
+        message: JSON members of the event without braces, the uuid first and the members of `properties` last, each
+            with a leading comma; `SEAM` stands where `properties` begins:
+            `"uuid":"..","event":"..","distinct_id":"..","timestamp":".."<SEAM>,"plan":"pro","$set":{..}`.
     """
 
     position: int
-    uuid: str
     lane: int
-    historical: bool
-    head: bytes
-    properties: bytes
+    message: bytes
+
+    @classmethod
+    def of(cls, position: int, uuid: str, lane: int, historical: bool, head: bytes, properties: bytes) -> Row:
+        """A row from the parts of its message."""
+        return cls(position, 2 * lane + historical, _OPENING + uuid.encode() + b'",' + head + SEAM + properties)
+
+    @property
+    def uuid(self) -> str:
+        """The event's UUID as text."""
+        return self.message[len(_OPENING) : self.message.index(b'"', len(_OPENING))].decode()
+
+    @property
+    def historical(self) -> bool:
+        """True when the event is older than 48 hours."""
+        return bool(self.lane % 2)
+
+    @property
+    def head(self) -> bytes:
+        """JSON members of the event beside its uuid and properties."""
+        return self.message[len(_OPENING) + len(self.uuid) + 2 : self.message.index(SEAM)]
+
+    @property
+    def properties(self) -> bytes:
+        """JSON members of the properties, each with a leading comma."""
+        return self.message[self.message.index(SEAM) + 1 :]
 
 
 @dataclass(frozen=True, slots=True)

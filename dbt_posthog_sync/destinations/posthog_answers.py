@@ -115,8 +115,9 @@ def v0_outcome(batch: Batch, answer: HttpAnswer) -> Outcome:
 def _per_message(batch: Batch, results: dict[str, Any], retry_after: float | None) -> Answered:
     accepted: list[int] = []
     others: list[tuple[int, dict[str, Any]]] = []
-    for position, uuid, _, _, _, _ in batch.messages:
-        entry = results.get(uuid)
+    for row in batch.messages:
+        position = row.position
+        entry = results.get(row.uuid)
         if not isinstance(entry, dict):
             continue  # not answered for, which is no word of PostHog's
         if entry.get("result") == "ok" and entry.get("details") != "person_processing_disabled":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
-ResultRow: TypeAlias = tuple[Any, ...]
+ResultRow: TypeAlias = Sequence[Any]
 
 
 class Warehouse(Protocol):

@@ -287,7 +287,7 @@ class _CopySink:
 
     def write(self, line: bytes) -> None:
         """Take one row of text with unit separators between its fields."""
-        self._rows.append(tuple(line[:-1].split(b"\x1f")))
+        self._rows.append(line[:-1].split(b"\x1f"))
         if len(self._rows) >= _CHUNK_ROWS:
             self.flush()
 

@@ -12,7 +12,7 @@ from dbt_posthog_sync.errors import LeaseLost, StateError, WarehouseUnavailable
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.proof import Dispatch, dispatch_of
 from dbt_posthog_sync.sync_run import SyncRun
-from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse import ResultRow, Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.lease import Lease
 
@@ -237,7 +237,7 @@ class State:
         }
         self._warehouse.run("end_sync_run", schema=self._schema, run=values)
 
-    def runs(self, most: int) -> list[tuple[Any, ...]]:
+    def runs(self, most: int) -> list[ResultRow]:
         """The newest sync runs; columns as in the macro `read_sync_runs`."""
         return self._warehouse.rows("read_sync_runs", schema=self._schema, most=most)
 
@@ -245,11 +245,11 @@ class State:
         """What one invocation sent; None when the state knows no such run."""
         return dispatch_of(run_id, self._warehouse.rows("read_dispatch", schema=self._schema, run_id=run_id))
 
-    def syncs(self) -> list[tuple[Any, ...]]:
+    def syncs(self) -> list[ResultRow]:
         """Every sync the warehouse knows; columns as in the macro `read_all_syncs`."""
         return self._warehouse.rows("read_all_syncs", schema=self._schema)
 
-    def rejected(self) -> list[tuple[Any, ...]]:
+    def rejected(self) -> list[ResultRow]:
         """Open rejects by sync and reason; columns as in the macro `read_rejected`."""
         return self._warehouse.rows("read_rejected", schema=self._schema, with_skipped=False)
 

@@ -1,11 +1,12 @@
 {# The stream: staged rows joined back to the model, as ready-made message parts. #}
 
-{# position, uuid, lane, historical, head, properties. A row whose key or hash moved since staging does not come. #}
+{# position, lane, message. A lane is odd where the event is historical. In the message, a control character that no JSON
+   text has stands where the destination puts what all messages share (dbt_posthog_sync/destinations: SEAM). A row whose key
+   or hash moved since staging does not come. #}
 {% macro message_stream(sync, resume=false) %}
-  select c.position, {{ dbt_posthog_sync.message_uuid(sync) }} as uuid, {{ dbt_posthog_sync.lane(sync) }} as lane,
-    {{ dbt_posthog_sync.historical(sync) }} as historical,
-    {{ dbt_posthog_sync.message_head(sync) }} as head,
-    {{ dbt_posthog_sync.message_properties(sync) }} as properties
+  select c.position, {{ dbt_posthog_sync.lane(sync) }} * 2 + {{ dbt_posthog_sync.historical(sync) }} as lane,
+    '"uuid":"' || {{ dbt_posthog_sync.message_uuid(sync) }} || '",' || {{ dbt_posthog_sync.message_head(sync) }}
+      || {{ dbt_posthog_sync.literal('\x1c') }} || {{ dbt_posthog_sync.message_properties(sync) }} as message
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ sync.relation }} m on {{ dbt_posthog_sync.key_expression(sync) }} = c.sync_key
     and {{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} = c.row_hash

@@ -18,6 +18,7 @@ from dbt_posthog_sync.delivery import (
     Row,
     Surroundings,
 )
+from dbt_posthog_sync.destinations import SEAM
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, Protocol
 from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable
 from dbt_posthog_sync.http import RetryPolicy, Timeout
@@ -103,7 +104,7 @@ def row(position: int, *, event: str = "order completed", distinct_id: str = "",
         event.encode(),
         (distinct_id or f"u{position}").encode(),
     )
-    return Row(position, f"018c0000-0000-5000-8000-{position:012x}", position, False, head, properties)
+    return Row.of(position, f"018c0000-0000-5000-8000-{position:012x}", position, False, head, properties)
 
 
 def rows(count: int) -> list[Row]:
@@ -153,7 +154,7 @@ def test_events_carry_the_constants_of_a_sync_and_their_own_time(standin: StandI
 def test_session_and_window_in_head_and_properties_are_the_same_on_both_protocols(standin: StandIn) -> None:
     members = b',"session_id":"s","window_id":"w"'
     plain = row(0, event="$pageview", properties=b',"$session_id":"s","$window_id":"w"')
-    Sent(standin, [plain._replace(head=plain.head + members)])
+    Sent(standin, [plain._replace(message=plain.message.replace(SEAM, members + SEAM))])
     properties = standin.project.events[0].as_json()["properties"]
     assert (properties["$session_id"], properties["$window_id"]) == ("s", "w")
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dbt_posthog_sync.batch import ENVELOPE_BYTES, BatchLimits
 from dbt_posthog_sync.delivery import Delivered, Delivery, DeliverySettings, Doubted, Refused, Surroundings
 from dbt_posthog_sync.destinations import (
+    SEAM,
     Answered,
     Batch,
     Outcome,
@@ -28,7 +29,8 @@ from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable
 from dbt_posthog_sync.http import RetryPolicy
 
 ATTEMPTS = 6
-LARGEST = 60
+LONGEST_HEAD = 60
+LARGEST = LONGEST_HEAD + len('"uuid":"",') + 36 + len(SEAM)
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,12 @@ FATES = st.one_of(
 def cases(draw: st.DrawFn) -> tuple[list[Row], list[Fate]]:
     fates = draw(st.lists(FATES, max_size=60))
     rows = [
-        Row(
+        Row.of(
             position=n,
-            uuid=f"u{draw(st.integers(0, 40)) if draw(st.booleans()) else n + 100}",
+            uuid=f"{draw(st.integers(0, 40)) if draw(st.booleans()) else n + 100:036}",
             lane=draw(st.integers(0, 5)),
             historical=draw(st.booleans()),
-            head=b"h" * (LARGEST + 1 if fate.end == "too large" else draw(st.integers(0, LARGEST))),
+            head=b"h" * (LONGEST_HEAD + 1 if fate.end == "too large" else draw(st.integers(0, LONGEST_HEAD))),
             properties=b"",
         )
         for n, fate in enumerate(fates)
@@ -100,7 +102,7 @@ class Moody:
 
     def _check(self, batch: Batch, identity: RequestIdentity, attempt: int, lanes: set[int]) -> None:
         messages = batch.messages
-        sizes = [len(message.head) + ENVELOPE_BYTES for message in messages]
+        sizes = [len(message.message) + ENVELOPE_BYTES for message in messages]
         last, created_at = self.attempts.get(identity.request_id, (0, identity.created_at))
         promises = {
             "not empty": bool(messages),

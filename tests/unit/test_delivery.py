@@ -41,7 +41,10 @@ Script = Callable[[Batch, int], SendOutcome]
 
 
 def row(position: int, *, lane: int = 0, historical: bool = False, size: int = 10, uuid: str = "") -> Row:
-    return Row(position, uuid or f"u{position}", lane, historical, b"h" * size, b"")
+    return Row.of(position, (uuid or str(position)).zfill(36), lane, historical, b"h" * size, b"")
+
+
+AROUND = len(row(0, size=0).message)  # what a message has beside its head
 
 
 def positions(batch: Batch) -> tuple[int, ...]:
@@ -168,7 +171,7 @@ def test_every_row_is_delivered_in_batches_of_the_set_size() -> None:
 
 def test_batches_are_cut_before_they_grow_too_many_bytes() -> None:
     destination = Scripted()
-    limits = BatchLimits(bytes=3 * (ENVELOPE_BYTES + 10) + 1)
+    limits = BatchLimits(bytes=3 * (ENVELOPE_BYTES + AROUND + 10) + 1)
     Run(destination, rows(7), DeliverySettings(limits=limits, in_flight=1))
     assert destination.batches == [(0, 1, 2), (3, 4, 5), (6,)]
 
@@ -197,7 +200,7 @@ def test_a_uuid_is_never_twice_in_one_batch() -> None:
 
 def test_a_message_too_large_for_the_destination_is_refused_unsent() -> None:
     destination = Scripted()
-    run = Run(destination, [row(0), row(1, size=1001), row(2, size=1000)])
+    run = Run(destination, [row(0), row(1, size=1001 - AROUND), row(2, size=1000 - AROUND)])
     assert destination.batches == [(0, 2)]
     assert run.refusals == [Refusal(1, "the message has 1,001 bytes; the destination takes 1,000 at most")]
 

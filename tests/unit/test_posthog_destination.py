@@ -40,7 +40,7 @@ def uuid_of(position: int) -> str:
 
 def row(position: int, properties: bytes = b',"plan":"pro"', head: bytes = b"") -> Row:
     head = head or b'"event":"e","distinct_id":"u%d","timestamp":"2026-01-02T03:04:05Z"' % position
-    return Row(position, uuid_of(position), 0, False, head, properties)
+    return Row.of(position, uuid_of(position), 0, False, head, properties)
 
 
 def batch_of(count: int = 1, *, historical: bool = False, needs_person: bool = False) -> Batch:
