@@ -24,6 +24,7 @@ from bench.program import KEY
 from dbt_posthog_sync.annotation import syncs_from
 from dbt_posthog_sync.batch import BatchCutter, BatchLimits, LaneBatch
 from dbt_posthog_sync.carrier import new_identity
+from dbt_posthog_sync.cli import collect_less_garbage
 from dbt_posthog_sync.courier import rows_of
 from dbt_posthog_sync.destinations.posthog import V0_PATH, PostHog, PostHogConfig, gzipped
 from dbt_posthog_sync.destinations.posthog_answers import HttpAnswer, v0_outcome
@@ -102,6 +103,7 @@ def _diff_seconds(warehouse: Warehouse, macro_sync: object) -> float:
 
 def budget(place: Place, folder: Path, host: str, rows: int) -> list[Cost]:
     """Take the steps of a first run on a fresh state schema, and say what each costs."""
+    collect_less_garbage()  # as the command does
     stage, stream, confirm, fold = _Watch(), _Watch(), _Watch(), _Watch()
     with prepared_warehouse(place.server, folder) as warehouse:
         destination = _destination(host)

@@ -28,7 +28,7 @@ class BatchLimits:
         bytes: most bytes of JSON of one batch; a single message may be larger on its own.
     """
 
-    messages: int = 500
+    messages: int = 1_000
     bytes: int = 5 * MIB
 
     def __post_init__(self) -> None:

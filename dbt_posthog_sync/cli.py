@@ -368,7 +368,7 @@ def _complain(error: SyncError) -> int:
     return error.exit_code
 
 
-def _collect_less_garbage() -> None:
+def collect_less_garbage() -> None:
     """Start a fifth faster: what dbt loads is never garbage, so look through it seldom, and at exit not at all."""
     gc.set_threshold(10_000, 20, 100)
     atexit.register(gc.freeze)
@@ -376,7 +376,7 @@ def _collect_less_garbage() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
-    _collect_less_garbage()
+    collect_less_garbage()
     try:
         cli.main(standalone_mode=False)
     except SyncError as error:

@@ -54,7 +54,7 @@ class Delivery:
         historical_events_per_second: highest rate of historical ones, as it was set; see `Settings.historical_rate`.
     """
 
-    batch_messages: int = 500
+    batch_messages: int = 1_000
     batch_bytes: int = 5 * 1024 * 1024
     in_flight: int = 8
     timeout_seconds: float = 30

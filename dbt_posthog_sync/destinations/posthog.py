@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Literal, TypeAlias
 
 import requests
+from isal import isal_zlib
 
 from dbt_posthog_sync import __version__
 from dbt_posthog_sync.destinations import SEAM, Batch, Outcome, RequestIdentity, TryAgain
@@ -38,6 +38,7 @@ MAX_MESSAGE_BYTES = 900 * 1024
 MAX_TOKEN_LENGTH = 64
 """PostHog/posthog: rust/capture/src/token.rs."""
 
+_GZIP = 31  # wbits of a gzip stream (docs.python.org: zlib.compressobj)
 _SLICE = 100
 """Messages joined before they are compressed: few calls into zlib, and no second copy of the whole body."""
 
@@ -256,7 +257,7 @@ def _events(batch: Batch, middle: bytes) -> Iterator[bytes]:
 
 def gzipped(parts: Iterator[bytes]) -> bytes:
     """Compress the parts as one gzip stream; level 1: a higher one costs more time than it saves on the wire."""
-    compressor = zlib.compressobj(level=1, wbits=31)
+    compressor = isal_zlib.compressobj(level=1, wbits=_GZIP)
     compressed = [compressor.compress(part) for part in parts]
     return b"".join((*compressed, compressor.flush()))
 
