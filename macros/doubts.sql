@@ -21,15 +21,17 @@
   ) u group by sync_key)
 {%- endmacro %}
 
-{# What stays of the staged rows when a run has ended by itself: those that were sent without an answer, and those that
-   were in doubt before and still are. #}
+{# What stays of the staged rows when a run has ended by itself: those that were sent without an answer, those that were
+   in doubt before and still are, and those that arrived while another person of their key did not: the key is not
+   confirmed, so the snapshot does not say what PostHog has of it. #}
 {% macro keep_doubted(sync, positions) %}
   delete from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c
   where {{ dbt_posthog_sync.lease_is_held(sync) }}
     {%- if positions %}
     and c.position not in (select p.position from {{ dbt_posthog_sync.position_list(positions) }})
     {%- endif %}
-    and (not c.in_doubt or exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g
+    and ((not c.in_doubt{% if sync.fans_out %} and not c.is_delivered{% endif %})
+      or exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g
         where g.sync_key = c.sync_key and g.epoch = {{ sync.epoch }}))
 {% endmacro %}
 

@@ -1,0 +1,66 @@
+"""One row, several persons (`on_several: all`): what becomes of it where only some of them get it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from lab import Lab
+from people import make_person, noted
+
+from dbt_posthog_sync.batch import BatchLimits
+from dbt_posthog_sync.sync_run import RunStatus
+from dbt_posthog_sync.testing import Delay, EventResults, Verdict, When, always
+
+EVERYONE: dict[str, Any] = {
+    "object": "person",
+    "sync_key": {"email": "email"},
+    "behavior": "update_only",
+    "on_several": "all",
+    "properties": ["note"],
+}
+
+
+def build(lab: Lab, note: str) -> None:
+    lab.build(f"select 'u1@example.com' as email, '{note}' as note")
+
+
+@pytest.fixture
+def pair(lab: Lab) -> Lab:
+    """Two persons with one address, who have the note a."""
+    make_person(lab.posthog, "first", email="u1@example.com")
+    make_person(lab.posthog, "second", email="u1@example.com")
+    build(lab, "a")
+    assert lab.run(EVERYONE).counts.delivered == 2
+    return lab
+
+
+def refusing(*distinct_ids: str) -> When:
+    """PostHog drops the messages to these persons."""
+    return When(always, EventResults(lambda event: Verdict("drop") if event["distinct_id"] in distinct_ids else None))
+
+
+def test_a_row_that_goes_back_while_one_of_its_persons_refused_it_is_sent_to_all(pair: Lab) -> None:
+    build(pair, "b")
+    pair.posthog.inject(refusing("second"))
+    counts = pair.run(EVERYONE).counts
+    assert (counts.delivered, counts.rejected) == (1, 1)
+    pair.posthog.inject()
+    build(pair, "a")
+    assert pair.run(EVERYONE).status is RunStatus.SUCCESS
+    assert noted(pair.posthog) == {"first": "a", "second": "a"}
+    assert pair.run(EVERYONE).requests == 0
+
+
+def test_a_row_that_goes_back_after_a_stop_in_the_middle_of_its_persons_is_sent_to_all(pair: Lab) -> None:
+    build(pair, "b")
+    single = replace(pair, delivery=replace(pair.delivery, in_flight=1, limits=BatchLimits(messages=1)))
+    runner = single.runner()
+    pair.posthog.inject(When(lambda _: runner.stop() is None, Delay(0.2)))
+    assert runner.run(pair.resolve(EVERYONE)).counts.delivered == 1
+    pair.posthog.inject()
+    build(pair, "a")
+    assert pair.run(EVERYONE).status is RunStatus.SUCCESS
+    assert noted(pair.posthog) == {"first": "a", "second": "a"}
+    assert pair.run(EVERYONE).requests == 0
