@@ -32,15 +32,17 @@
 {% endmacro %}
 
 {# Rows that the destination refused, with its words; one statement a reason. Rows that it refused before, with the same
-   words, are seen again. #}
+   words, are seen again. The persons of one row are counted together, however many answers it took. #}
 {% macro refused_changes(sync, positions) %}
-  select {{ dbt_posthog_sync.as_text('c.sync_key') }} as key_text, c.row_hash
+  select {{ dbt_posthog_sync.as_text('c.sync_key') }} as key_text, c.row_hash, count(*) as row_count
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
+  group by {{ dbt_posthog_sync.as_text('c.sync_key') }}, c.row_hash
 {% endmacro %}
 
 {% macro see_refused_again(sync, positions, reason) %}
   update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set
+    row_count = c.row_count + case when last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }} then r.row_count else 0 end,
     last_seen_at = {{ dbt_posthog_sync.clock() }}, last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
   from ({{ dbt_posthog_sync.refused_changes(sync, positions) }}) c
   where {{ dbt_posthog_sync.is_open_reject(sync, dbt_posthog_sync.literal(reason)) }}
@@ -58,7 +60,7 @@
      row_count)
   select {{ dbt_posthog_sync.literal(sync.id) }}, {{ dbt_posthog_sync.literal(sync.name) }}, c.key_text,
     c.row_hash, {{ dbt_posthog_sync.literal(reason) }}, '{{ 'every run' if heals else 'on change' }}', {{ dbt_posthog_sync.clock() }}, {{ dbt_posthog_sync.clock() }},
-    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, 1
+    {{ dbt_posthog_sync.literal(sync.run_id) }}, {{ dbt_posthog_sync.literal(sync.run_id) }}, c.row_count
   from ({{ dbt_posthog_sync.refused_changes(sync, positions) }}) c
   where not exists (select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
     where {{ dbt_posthog_sync.is_open_reject(sync, dbt_posthog_sync.literal(reason)) }})

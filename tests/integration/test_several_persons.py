@@ -64,3 +64,11 @@ def test_a_row_that_goes_back_after_a_stop_in_the_middle_of_its_persons_is_sent_
     assert pair.run(EVERYONE).status is RunStatus.SUCCESS
     assert noted(pair.posthog) == {"first": "a", "second": "a"}
     assert pair.run(EVERYONE).requests == 0
+
+
+def test_a_row_that_all_of_its_persons_refuse_is_kept_once_with_their_number(pair: Lab) -> None:
+    build(pair, "b")
+    pair.posthog.inject(refusing("first", "second"))
+    for _ in range(2):
+        assert pair.run(EVERYONE).counts.rejected == 2
+        assert pair.sql("select row_count from {state}.rejected_rows where resolved_at is null") == [(2,)]
