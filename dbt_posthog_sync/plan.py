@@ -19,7 +19,8 @@ class StagedRows:
         rows: rows of the model that were looked at.
         unchanged: rows that PostHog has already.
         added: rows to send whose key is new.
-        changed: rows to send whose content differs from what PostHog has.
+        changed: rows to send whose content differs from what PostHog has; a row counts once for each person it means.
+        changed_repeats: of these, how many stand for a further person of a row.
         rejected: (reason, rows) of rows that are not sent.
         skipped: (reason, rows) of rows that are left out as the annotation or an erasure wants it.
         examples: (reason, sync key) of one rejected or skipped row each.
@@ -32,6 +33,7 @@ class StagedRows:
     unchanged: int = 0
     added: int = 0
     changed: int = 0
+    changed_repeats: int = 0
     rejected: tuple[tuple[str, int], ...] = ()
     skipped: tuple[tuple[str, int], ...] = ()
     examples: tuple[tuple[str, str | None], ...] = ()
@@ -170,8 +172,9 @@ class Plan:
 
     def _objections_to_changes(self, limits: Limits) -> Iterator[str]:
         """Rows that changed, or that only look changed; each cause has its own way on."""
-        changed, most = 100 * self.staged.changed / self.live_keys, limits.max_changed_percent
-        numbers = f"{self.staged.changed} of {self.live_keys} rows"
+        rows = self.staged.changed - self.staged.changed_repeats  # as the known keys are counted
+        changed, most = 100 * rows / self.live_keys, limits.max_changed_percent
+        numbers = f"{rows} of {self.live_keys} rows"
         if self.hash_changed and self.staged.changed:
             # Never meant, unlike the other two, so no limit switches it off.
             yield (

@@ -39,6 +39,7 @@ class _Found:
     Attributes:
         rows: all of them.
         repeats: of these, how many stand for a further person of a row that means several.
+        changed_repeats: how many of them may be sent and are changed.
         pending: rows that may be sent, by kind.
         rejected: rows by the reason that rejects them.
         skipped: rows by the reason why they are left out.
@@ -47,6 +48,7 @@ class _Found:
 
     rows: int = 0
     repeats: int = 0
+    changed_repeats: int = 0
     pending: dict[int, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class _Found:
             found.repeats += int(repeats)
             if not reason:
                 found.pending[int(kind)] = int(count)
+                found.changed_repeats += int(repeats) if int(kind) == _CHANGED else 0
                 continue
             by_reason = found.skipped if is_skip else found.rejected
             by_reason[reason] = by_reason.get(reason, 0) + int(count)
@@ -199,6 +202,7 @@ class Staging:
             unchanged=rows - staged,
             added=found.pending.get(_ADDED, 0),
             changed=found.pending.get(_CHANGED, 0),
+            changed_repeats=found.changed_repeats,
             rejected=tuple(sorted(found.rejected.items())),
             skipped=tuple(sorted(found.skipped.items())),
             examples=tuple(sorted(found.examples.items())),

@@ -72,3 +72,16 @@ def test_a_row_that_all_of_its_persons_refuse_is_kept_once_with_their_number(pai
     for _ in range(2):
         assert pair.run(EVERYONE).counts.rejected == 2
         assert pair.sql("select row_count from {state}.rejected_rows where resolved_at is null") == [(2,)]
+
+
+def test_the_guard_of_changes_counts_rows_and_not_their_persons(lab: Lab) -> None:
+    for number in range(1000):
+        for name in "xyz":
+            make_person(lab.posthog, f"{name}{number}", email=f"{number}@example.com")
+    model = "select i || '@example.com' as email, i < {} as note from generate_series(0, 999) as g(i)"
+    lab.build(model.format(0))
+    assert lab.run(EVERYONE).counts.delivered == 3000
+    lab.build(model.format(300))
+    assert lab.run(EVERYONE).counts.delivered == 900
+    lab.build(model.format(900))
+    assert "600 of 1000 rows changed (60 %)" in lab.run(EVERYONE).message
