@@ -123,7 +123,7 @@
   select distinct look_up from (
     select {{ key }} as look_up
     from {{ sync.relation ~ ' m' if sync.is_first else dbt_posthog_sync.sync_table(sync, 'diff') ~ ' d' }}) k
-  where look_up > {{ dbt_posthog_sync.literal(after) }} order by look_up limit {{ most }}
+  where look_up {{ 'is not null' if after is none else '> ' ~ dbt_posthog_sync.literal(after) }} order by look_up limit {{ most }}
 {% endmacro %}
 
 {# --- mirrors --- #}

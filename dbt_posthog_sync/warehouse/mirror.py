@@ -83,7 +83,8 @@ def load_those(warehouse: Warehouse, directory: Directory, arguments: SyncArgume
     """
     macro_sync = arguments.for_macro()
     sync = arguments.resolved.sync
-    after, asked = "", 0
+    after: str | None = None  # an empty text is a key as well
+    asked = 0
     while keys := _keys_after(warehouse, arguments, after):
         found = list(directory.those(sync.sync_key.kind, keys, needed_by=sync.model.name))
         if found:
@@ -96,7 +97,7 @@ def load_those(warehouse: Warehouse, directory: Directory, arguments: SyncArgume
 _KEYS_OF_A_PAGE = 10_000  # 50 requests of 200 distinct_ids
 
 
-def _keys_after(warehouse: Warehouse, arguments: SyncArguments, after: str) -> Sequence[str]:
+def _keys_after(warehouse: Warehouse, arguments: SyncArguments, after: str | None) -> Sequence[str]:
     rows = warehouse.rows("keys_to_look_up", sync=arguments.for_macro(), after=after, most=_KEYS_OF_A_PAGE)
     return [str(key) for (key,) in rows]
 

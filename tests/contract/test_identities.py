@@ -148,3 +148,11 @@ def test_two_spellings_of_one_address_are_one_key(lab: Lab) -> None:
     lab.build("select 'A@example.com' as email, 'x' as note union all select 'a@example.com ', 'y'")
     run = lab.run({**BY_EMAIL, "create_with": "email"})
     assert run.reasons == (("the sync key occurs more than once in the model", 2),)
+
+
+@pytest.mark.parametrize("source", list(IdentitySource))
+def test_an_empty_distinct_id_is_nobodys(lab: Lab, source: IdentitySource) -> None:
+    lab.build("select '' as id, 'x' as note")
+    make_person(lab.posthog, "crm1")  # an export of nobody is not believed
+    run = finding_persons_in(lab, source).run({**BY_ID, "behavior": "update_only"})
+    assert run.skips == (("PostHog has no such person", 1),)
