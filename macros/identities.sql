@@ -85,10 +85,13 @@
   {% if not sync.identities.create %}{{ dbt_posthog_sync.when('i.person_id is null', 'no_person') }}{% endif %}
 {%- endmacro %}
 
-{# True for a row of a person that was deleted on request. #}
+{# True for a row of a person that was deleted on request. An address that was erased is also none to be sent to as a
+   distinct_id: an app may know people by it. #}
 {% macro erased_reason(sync) %}
   {%- set erased = 'in (select identity from ' ~ dbt_posthog_sync.state_table(sync.schema, 'erased_persons') ~ ' where kind = ' -%}
-  {{ dbt_posthog_sync.when(dbt_posthog_sync.distinct_id_text(sync) ~ ' ' ~ erased ~ "'distinct_id')", 'erased') }}
+  {%- set distinct_id = dbt_posthog_sync.distinct_id_text(sync) -%}
+  {{ dbt_posthog_sync.when(distinct_id ~ ' ' ~ erased ~ "'distinct_id')", 'erased') }}
+  {{ dbt_posthog_sync.when(dbt_posthog_sync.email_text(distinct_id) ~ ' ' ~ erased ~ "'email')", 'erased') }}
   {% if sync.key_is_email %}{{ dbt_posthog_sync.when(dbt_posthog_sync.key_expression(sync) ~ ' ' ~ erased ~ "'email')", 'erased') }}{% endif %}
 {%- endmacro %}
 
