@@ -13,6 +13,7 @@ from dbt_posthog_sync.warehouse.arguments import SyncArguments, sendable
 from dbt_posthog_sync.warehouse.state import State
 
 _ABANDONED_SECONDS = 6 * 3600  # no load takes as long: who began it is dead
+_CHOSEN_SECONDS = 60  # another run may have chosen a mirror this moment, and reads it soon
 
 
 class Mirror:
@@ -31,7 +32,7 @@ class Mirror:
         return None
 
     def load(self, arguments: SyncArguments, directory: Directory) -> str:
-        """Load every person into a new table, put it into force, drop the ones before it, and return its name."""
+        """Load every person into a new table, put it into force, drop the ones that nobody needs, and return its name."""
         schema, kind = self._state.schema, arguments.resolved.sync.sync_key.kind
         table = f"persons_by_{kind.value}__{uuid.uuid4().hex[:8]}"
         where = {"schema": schema, "table": table}
@@ -54,8 +55,8 @@ class Mirror:
 
     def _drop_older(self, arguments: SyncArguments, current: str) -> None:
         for table, loaded_for, begun_for in self._registered(arguments):
-            is_loading = loaded_for is None and begun_for < _ABANDONED_SECONDS
-            if table == current or is_loading:
+            is_needed = begun_for < _ABANDONED_SECONDS if loaded_for is None else loaded_for < _CHOSEN_SECONDS
+            if table == current or is_needed:
                 continue
             self._warehouse.run("drop_left_table", schema=self._state.schema, name=table)
             if not self._state.has_table(table):  # somebody who still reads it keeps it until a later load

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from lab import Lab
+from lab import Lab, fresh_name
 from mortal import Killed, MortalWarehouse
 from people import export_of_persons, export_ref, finding_persons_in, make_person, noted, people
+from weather import in_another_session
 
 from dbt_posthog_sync.errors import UnsafePlan
 from dbt_posthog_sync.planner import Planner, PlanSettings
@@ -93,10 +95,27 @@ def test_a_mirror_serves_until_it_is_too_old(lab: Lab) -> None:
     assert hourly.run(BY_EMAIL).counts.skipped == 1
     assert api_calls(lab) == 1
     first = mirrors(lab)
+    lab.sql("update {state}.mirrors set loaded_at = loaded_at - interval '10' minute")
     at_once = replace(lab, identities=IdentitySettings(IdentitySource.MIRROR, timedelta(0)))
     assert at_once.run(BY_EMAIL).counts.delivered == 1
     assert len(mirrors(lab)) == 1
     assert mirrors(lab) != first
+
+
+def test_a_mirror_that_another_run_has_just_chosen_stays(shared_lab: Lab) -> None:
+    class Overtaken(MortalWarehouse):
+        def transaction(self, *, one_view: bool = False) -> AbstractContextManager[None]:
+            if one_view:  # the mirror is chosen, and the rows are about to be staged
+                in_another_session(shared_lab.warehouse, lambda: replace(mirrored, table=other).run(BY_EMAIL))
+            return super().transaction(one_view=one_view)
+
+    make_person(shared_lab.posthog, "u1", email="u1@example.com")
+    other = fresh_name("model")
+    mirrored = replace(shared_lab, identities=IdentitySettings(IdentitySource.MIRROR, timedelta(0)))
+    for lab in (mirrored, replace(mirrored, table=other)):
+        lab.build(ONE)
+    run = replace(mirrored, warehouse=Overtaken(shared_lab.warehouse, 10_000)).run(BY_EMAIL)
+    assert run.counts.delivered == 1, run.message
 
 
 class DiesAt(MortalWarehouse):
