@@ -32,7 +32,7 @@ class Mirror:
         return None
 
     def load(self, arguments: SyncArguments, directory: Directory) -> str:
-        """Load every person into a new table, put it into force, drop the ones that nobody needs, and return its name."""
+        """Load every person into a new table, put it into force, drop those that nobody needs, and return its name."""
         schema, kind = self._state.schema, arguments.resolved.sync.sync_key.kind
         table = f"persons_by_{kind.value}__{uuid.uuid4().hex[:8]}"
         where = {"schema": schema, "table": table}

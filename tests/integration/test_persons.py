@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -104,10 +105,12 @@ def test_a_mirror_serves_until_it_is_too_old(lab: Lab) -> None:
 
 def test_a_mirror_that_another_run_has_just_chosen_stays(shared_lab: Lab) -> None:
     class Overtaken(MortalWarehouse):
-        def transaction(self, *, one_view: bool = False) -> AbstractContextManager[None]:
+        @contextmanager
+        def transaction(self, *, one_view: bool = False) -> Iterator[None]:
             if one_view:  # the mirror is chosen, and the rows are about to be staged
                 in_another_session(shared_lab.warehouse, lambda: replace(mirrored, table=other).run(BY_EMAIL))
-            return super().transaction(one_view=one_view)
+            with super().transaction(one_view=one_view):
+                yield
 
     make_person(shared_lab.posthog, "u1", email="u1@example.com")
     other = fresh_name("model")

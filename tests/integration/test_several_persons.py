@@ -11,7 +11,7 @@ from people import make_person, noted
 
 from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.sync_run import RunStatus
-from dbt_posthog_sync.testing import Delay, EventResults, Verdict, When, always
+from dbt_posthog_sync.testing import Arrival, Delay, EventResults, Verdict, When, always
 
 EVERYONE: dict[str, Any] = {
     "object": "person",
@@ -57,7 +57,12 @@ def test_a_row_that_goes_back_after_a_stop_in_the_middle_of_its_persons_is_sent_
     build(pair, "b")
     single = replace(pair, delivery=replace(pair.delivery, in_flight=1, limits=BatchLimits(messages=1)))
     runner = single.runner()
-    pair.posthog.inject(When(lambda _: runner.stop() is None, Delay(0.2)))
+
+    def somebody_stops_it(_: Arrival) -> bool:
+        runner.stop()
+        return True
+
+    pair.posthog.inject(When(somebody_stops_it, Delay(0.2)))
     assert runner.run(pair.resolve(EVERYONE)).counts.delivered == 1
     pair.posthog.inject()
     build(pair, "a")
