@@ -7,36 +7,29 @@ import gc
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from dbt_posthog_sync import __version__
+from dbt_posthog_sync.command import load_project, open_session, session_options
 from dbt_posthog_sync.errors import SyncError, UserError
 from dbt_posthog_sync.options import (
+    ShardParameter,
     connection_options,
     project_options,
     scan_options,
     selection_options,
     sending_options,
 )
-from dbt_posthog_sync.terminal import progress_bar, say
+from dbt_posthog_sync.sending import check_combination, mock, send
+from dbt_posthog_sync.terminal import say
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.plan import Plan
-    from dbt_posthog_sync.project import Project
-    from dbt_posthog_sync.results import Results
-    from dbt_posthog_sync.session import Session, SessionOptions
-    from dbt_posthog_sync.sync_run import SyncRun
 
 _BUG, _STOPPED = 3, 130
-_TOLD_OPTIONS = frozenset(
-    {"select_words", "exclude_words", "target", "profile", "full_scan", "full_refresh", "rebaseline", "adopt", "force"}
-)
-"""Options that the results file repeats: what was asked for, and nothing about the machine."""
-
 # Imports inside the commands are late on purpose: `--help` and `validate` must not wait for dbt.
 # ruff: noqa: PLC0415
 
@@ -100,7 +93,7 @@ def validate(
     """Check settings and annotations against the manifest, without a warehouse and without dbt."""
     from dbt_posthog_sync.reporter import as_json, sync_values, syncs_text
 
-    project = _load(project_dir, target_path)
+    project = load_project(project_dir, target_path)
     syncs = project.selected(select_words, exclude_words)
     if output == "json":
         click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs]))
@@ -121,11 +114,11 @@ def plan(**values: Any) -> None:
     """
     from dbt_posthog_sync.reporter import as_json, plan_text, plan_values
 
-    _check_combination({"mock": False, **values})
-    output, options = values["output"], _session_options(values)
+    check_combination({"mock": False, **values})
+    output, options = values["output"], session_options(values)
     objections: list[str] = []
     plans: list[Plan] = []
-    with _session(options) as session:
+    with open_session(options) as session:
         for found in session.plans():
             plans += [found.plan] if found.plan else []
             objections += [found.objection] if found.objection else []
@@ -144,6 +137,7 @@ def plan(**values: Any) -> None:
 @scan_options
 @click.option("--mock", is_flag=True, help="Print the exact requests instead of sending them; needs no key.")
 @click.option("--adopt", metavar="OLD_NAME", help="Go on with the state of a sync that was renamed; select one sync.")
+@click.option("--shard", type=ShardParameter(), help="Run one of n parts, such as 2/4, beside runs of the others.")
 @click.option("--verify", is_flag=True, help="Then count in PostHog what landed; needs the personal API key.")
 @sending_options
 @project_options
@@ -156,11 +150,11 @@ def run(**values: Any) -> None:
       0 done            1 rows rejected, or stopped by a guard     2 wrong usage or annotation
       3 a bug           4 warehouse or PostHog unreachable         130, 143 interrupted, terminated
     """
-    _check_combination(values)
+    check_combination(values)
     if values["mock"]:
-        _mock(_session_options(values), values["output"])
+        mock(session_options(values), values["output"])
         return
-    sys.exit(_send("run", values))
+    sys.exit(send("run", values))
 
 
 @cli.command(epilog=_example("dbt-posthog-sync retry --select orders"))
@@ -173,96 +167,7 @@ def retry(**values: Any) -> None:
 
     `run` tries a rejected row when it changes. Use this when the cause was elsewhere: in PostHog, or in its settings.
     """
-    sys.exit(_send("retry", {**values, "only_rejects": True}))
-
-
-def _check_combination(values: dict[str, Any]) -> None:
-    """Some flags ask for the contrary of each other."""
-    if values["rebaseline"] and values["full_refresh"]:
-        raise click.UsageError("--rebaseline sends nothing and --full-refresh sends everything: choose one.")
-    if values["mock"] and (values["rebaseline"] or values["adopt"]):
-        flag = "--rebaseline" if values["rebaseline"] else "--adopt"
-        raise click.UsageError(f"{flag} changes the state and sends nothing, so --mock has nothing to show.")
-    if values["mock"] and values.get("verify"):
-        raise click.UsageError("--mock sends nothing, so --verify has nothing to find.")
-    of_sending = [name for name in ("steal", "force", "allow_rejected") if values.get(name)]
-    if values["mock"] and of_sending:
-        raise click.UsageError(f"--mock sends nothing, so --{of_sending[0].replace('_', '-')} has no effect.")
-
-
-def _send(command: str, values: dict[str, Any]) -> int:
-    """Run syncs, tell what they came to on standard output and in the results file, and say the exit code."""
-    from dbt_posthog_sync.interruption import Interruption
-    from dbt_posthog_sync.project import target_folder
-    from dbt_posthog_sync.results import Results
-    from dbt_posthog_sync.verification import verify_dispatch
-
-    folder = target_folder(values["project_dir"], values["target_path"])
-    args = {"command": command, **{name: value for name, value in values.items() if name in _TOLD_OPTIONS}}
-    options = _session_options({**values, "sends": True})
-    with Results(folder, args, say) as results:
-        with _session(options) as session, Interruption(_stopping(session), _leave) as interruption:
-            # A missing key is told before anything is sent.
-            api = session.private_api() if values.get("verify") else None
-            code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
-            sent = session.dispatch(session.run_id) if api and results.has_sent and not session.is_stopped else None
-        if api is not None and sent is not None:
-            code = max(code, verify_dispatch(api, sent, values["output"]))
-        results.exit_code = interruption.exit_code or code
-    return results.exit_code
-
-
-def _stopping(session: Session) -> Callable[[object], None]:
-    def stop(_signal: object) -> None:
-        session.stop()
-        say("Stopping: what is under way is finished and confirmed. A second signal stops at once.")
-
-    return stop
-
-
-def _leave(code: int) -> None:
-    """End the process now; a run that is killed loses nothing."""
-    say("Stopped at once. What was under way is sent again by the next run.")
-    sys.stdout.flush()
-    os._exit(code)
-
-
-def _run(session: Session, results: Results, output: str, *, allow_rejected: bool) -> int:
-    from dbt_posthog_sync.reporter import as_json, run_text, run_values
-    from dbt_posthog_sync.sync_run import RunStatus
-
-    runs: list[SyncRun] = []
-    try:
-        for sync_run in session.runs(progress_bar()):
-            runs.append(sync_run)
-            results.add(sync_run)
-            if output == "text":
-                click.echo(run_text(sync_run))
-            elif sync_run.message:
-                say(f"{sync_run.sync_name}: {sync_run.message}")
-    finally:
-        if output == "json" and runs:  # also when a later sync fails: what was done is told
-            click.echo(as_json("run", runs=[run_values(one) for one in runs]))
-    codes = (0 if allow_rejected and one.status is RunStatus.REJECTED else one.exit_code for one in runs)
-    return max(codes, default=0)
-
-
-def _mock(options: SessionOptions, output: str) -> None:
-    from dbt_posthog_sync.destinations import Refusal
-    from dbt_posthog_sync.reporter import as_json, request_text, request_values
-
-    requests = 0
-    with _session(options) as session:
-        for name, request in session.mocked():
-            if isinstance(request, Refusal):
-                say(f"{name}: one row would be rejected: {request.reason}")
-                continue
-            requests += 1
-            if output == "json":
-                click.echo(as_json("request", sync=name, **request_values(request)))
-            else:
-                click.echo(request_text(name, request))
-    say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
+    sys.exit(send("retry", {**values, "only_rejects": True}))
 
 
 @cli.command(epilog=_example("dbt-posthog-sync verify 5f0c5a0e-5f4b-4a53-9d3a-0f6f4f8f7a10"))
@@ -278,7 +183,7 @@ def verify(run_id: str | None, wait: int, **values: Any) -> None:
     """
     from dbt_posthog_sync.verification import verify_dispatch
 
-    with _session(_session_options(values)) as session:
+    with open_session(session_options(values)) as session:
         api, sent = session.private_api(), session.dispatch(run_id)
     sys.exit(verify_dispatch(api, sent, values["output"], wait))
 
@@ -291,7 +196,7 @@ def status(**values: Any) -> None:
     """Show what is synced, how the last runs went, and which rows are rejected."""
     from dbt_posthog_sync.reporter import as_json, status_text
 
-    with _session(_session_options(values)) as session:
+    with open_session(session_options(values)) as session:
         found = session.status(values["last"])
     click.echo(as_json("status", **found) if values["output"] == "json" else status_text(found))
 
@@ -309,7 +214,7 @@ def debug(send_test_event: bool, **values: Any) -> None:
     from dbt_posthog_sync.examination import Examination
     from dbt_posthog_sync.verification import tell_checks
 
-    examination = Examination(_session_options(values), send_test_event=send_test_event)
+    examination = Examination(session_options(values), send_test_event=send_test_event)
     sys.exit(tell_checks(examination.checks(), values["output"]))
 
 
@@ -334,28 +239,6 @@ def sandbox(host: str, port: int) -> None:
         serve(host, port, ready=lambda url: say(f"The stand-in for PostHog answers at {url}. Ctrl-C ends it."))
     except OSError as error:
         raise UserError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
-
-
-def _load(project_dir: Path | None, target_path: Path | None) -> Project:
-    from dbt_posthog_sync.project import Project
-
-    project = Project.load(project_dir, target_path, os.environ)
-    for warning in project.manifest.warnings:
-        say(f"Warning: {warning}")
-    return project
-
-
-def _session_options(values: dict[str, Any]) -> SessionOptions:
-    from dbt_posthog_sync.session import SessionOptions
-
-    return SessionOptions.from_command(values, os.environ)
-
-
-def _session(options: SessionOptions) -> Session:
-    from dbt_posthog_sync.session import Session
-
-    project = _load(options.project_dir, options.target_path)
-    return Session(project, options)
 
 
 def _complain(error: SyncError) -> int:

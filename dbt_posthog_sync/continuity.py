@@ -10,6 +10,7 @@ import json
 from dbt_posthog_sync.errors import StateError, UnsafePlan
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.resolved_sync import seed_of
+from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.warehouse.arguments import FormerMapping, SyncArguments
 from dbt_posthog_sync.warehouse.state import State, StoredSync
 
@@ -50,6 +51,7 @@ class Continuity:
         """
         self._check_identity()
         self._check_tables()
+        self._check_shards()
 
     def _check_tables(self) -> None:
         gone = [
@@ -63,6 +65,35 @@ class Continuity:
                     "Restore it from a backup, or run with --full-refresh to send every row again.",
                     self._arguments.resolved.sync.name,
                 )
+            )
+
+    def _check_shards(self) -> None:
+        """What a run left behind is for the next one that looks at the same rows."""
+        name, shard = self._arguments.resolved.sync.name, self._arguments.run.shard
+        left = [one for one in self._state.unfinished_shards(self._arguments.resolved.id) if one != shard]
+        if shard is not None:
+            self._check_shard(shard)
+            left = [one for one in left if one.of != shard.of]
+        if left:
+            raise UnsafePlan(
+                f"{name}: the run of the shard {left[0]} did not end, and PostHog may have rows of it that are not "
+                f"confirmed. Run it again first: --shard {left[0]}."
+            )
+
+    def _check_shard(self, shard: Shard) -> None:
+        name, sync = self._arguments.resolved.sync.name, self._arguments.resolved.sync
+        if self._arguments.resolved.deletes:
+            raise UnsafePlan(f"{name}: a sync that deletes persons is not divided. Run it without --shard.")
+        if not sync.backfill and self._stored.baseline_at is None:
+            raise UnsafePlan(
+                f"{name}: `backfill: false` takes the rows of the first run as known, which no shard sees as a whole. "
+                "Run it once without --shard."
+            )
+        whole = self._state.read(self._arguments.resolved.id)
+        if whole is not None and whole.changes_table is not None:
+            raise UnsafePlan(
+                f"{name}: a run without --shard did not end, and PostHog may have rows of it that are not confirmed. "
+                f"Run it again first, without --shard {shard}."
             )
 
     def hash_changed(self) -> bool:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from dbt_posthog_sync.shard import Shard
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -18,6 +20,19 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
         return command
 
     return decorate
+
+
+class ShardParameter(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """`2/4`: the second of four parts."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """Read the text of the option."""
+        try:
+            return value if isinstance(value, Shard) else Shard.from_text(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}.", param, ctx)
 
 
 _folder = click.Path(file_okay=False, path_type=Path)

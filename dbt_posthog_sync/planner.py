@@ -207,7 +207,9 @@ class Planner:
         if arguments.resolved.sync.needs_identities:
             arguments = self._identities.prepare(arguments)
         live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0
-        staged = Staging(self._warehouse).stage(arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects)
+        staged = Staging(self._warehouse, self.state).stage(
+            arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects
+        )
         takes_as_known = settings.rebaseline or self._takes_as_known(arguments, stored, is_empty=is_empty)
         plan = Plan(
             sync_name=arguments.resolved.sync.name,

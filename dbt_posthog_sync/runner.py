@@ -24,6 +24,7 @@ from dbt_posthog_sync.execution import Execution
 from dbt_posthog_sync.plan import Limits, PlannedDeletion
 from dbt_posthog_sync.planner import Planner, Prepared, window_text
 from dbt_posthog_sync.resolved_sync import ResolvedSync
+from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.sync import ObjectType
 from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 from dbt_posthog_sync.warehouse import Warehouse
@@ -31,6 +32,7 @@ from dbt_posthog_sync.warehouse.adoption import Adoption
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.lease import HEARTBEAT_SECONDS, Holder, Lease
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
+from dbt_posthog_sync.warehouse.state import StoredSync
 
 Progress = Callable[[str, int, int], None]
 """Called with a sync's name, rows settled so far, and rows to deliver."""
@@ -57,6 +59,7 @@ class RunSettings:
         courier: how rows are carried and confirmed.
         delivery: how batches travel.
         known_names: names of all syncs of the project, to notice one that was renamed.
+        shard: the part of each sync's rows that is run; None for all of them.
     """
 
     run_id: str
@@ -71,6 +74,7 @@ class RunSettings:
     courier: CourierSettings = field(default_factory=CourierSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     known_names: frozenset[str] = frozenset()
+    shard: Shard | None = None
 
 
 class Runner:
@@ -123,18 +127,20 @@ class Runner:
             may_be_sending = self._adopt(resolved)
             if self._settings.limits is not None:
                 self._planner.check_not_renamed(resolved, self._settings.known_names)
-            identity = state.lease(resolved.id).take(self._holder(), steal=self._settings.steal)
+            lease = state.lease(resolved.id, self._settings.shard)
+            identity = lease.take(self._holder(), steal=self._settings.steal)
             identity = replace(identity, took_over=identity.took_over or may_be_sending)
         except UnsafePlan as error:
             return execution.ended(error)
-        beat = {"schema": state.schema, "sync_id": resolved.id, "run_id": identity.run_id, "epoch": identity.epoch}
+        held = identity.lease_id(resolved.id)
+        beat = {"schema": state.schema, "sync_id": held, "run_id": identity.run_id, "epoch": identity.epoch}
         with self._warehouse.repeated("beat_lease", seconds=HEARTBEAT_SECONDS, **beat):
-            state.begin_run(execution.run)
+            state.begin_run(execution.run, identity.shard)
             try:
                 self._work(resolved, identity, execution)
                 ended = execution.ended(None, is_stopped=self._is_stopped)
             except SyncError as error:
-                ended = execution.ended(_true_cause(error, state.lease(resolved.id), identity))
+                ended = execution.ended(_true_cause(error, lease, identity))
             self._record(ended, identity)
         return ended
 
@@ -164,10 +170,7 @@ class Runner:
 
     def _work(self, resolved: ResolvedSync, identity: RunIdentity, execution: Execution) -> None:
         planner, state = self._planner, self._planner.state
-        stored = state.read(resolved.id)
-        if stored is None:
-            state.register(planner.arguments(resolved, None, identity))
-            stored = state.read(resolved.id)
+        stored = state.read(resolved.id, identity.shard) or self._registered(resolved, identity)
         with execution.phase("stage"):
             prepared = planner.stage(planner.arguments(resolved, stored, identity), stored)
         execution.plan = prepared.plan
@@ -186,9 +189,22 @@ class Runner:
             with execution.phase("record"):
                 self._settle(prepared, snapshot, execution)
 
+    def _registered(self, resolved: ResolvedSync, identity: RunIdentity) -> StoredSync | None:
+        """A new sync, written down; runs of several shards may do so at once."""
+        state = self._planner.state
+        try:
+            state.register(self._planner.arguments(resolved, None, identity))
+        except WarehouseUnavailable:
+            if identity.shard is None or state.read(resolved.id) is None:
+                raise
+        return state.read(resolved.id, identity.shard)
+
     def _guard(self, prepared: Prepared) -> None:
-        """Stop before anything is sent when the plan looks like an accident; rows staged for nothing are not kept."""
-        if self._settings.limits is None:
+        """Stop before anything is sent when the plan looks like an accident; rows staged for nothing are not kept.
+
+        A shard does not see the model as a whole, and compares with nothing.
+        """
+        if self._settings.limits is None or prepared.arguments.run.shard is not None:
             return
         try:
             prepared.plan.guard(self._settings.limits)
@@ -265,21 +281,23 @@ class Runner:
         tally, sync_id = execution.tally, arguments.resolved.id
         left_by_baseline = plan.takes_as_known and execution.known < plan.staged.pending
         with self._warehouse.transaction():
-            state.lease(sync_id).hold(arguments.run)
+            state.lease(sync_id, arguments.run.shard).hold(arguments.run)
             if not plan.takes_as_known:
                 reason, tally.volatile = snapshot.settle_moved(has_moved=tally.streamed < plan.estimated_events)
                 tally.refuse(reason, tally.volatile)
             self._drop_staged(prepared, snapshot, tally.doubted)
             self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
+            is_shard = arguments.run.shard is not None
             values = self._values_of_rows(prepared, execution)
-            if not plan.only_rejects:
+            if not plan.only_rejects and not is_shard:
                 values |= self._values_of_model(prepared)
-            if not plan.only_rejects and not left_by_baseline and tally.streamed == plan.estimated_events:
+            sees_all = not plan.only_rejects and not is_shard
+            if sees_all and not left_by_baseline and tally.streamed == plan.estimated_events:
                 # Only then is every row below it settled.
                 values["window_start"] = window_text(arguments.resolved, prepared.next_window_start)
             state.update(sync_id, arguments.run, values)
         stored = state.read(sync_id)
-        if stored is not None:
+        if stored is not None and not is_shard:
             snapshot.drop_left_behind(stored)
             snapshot.fold_if_due(stored)
 
@@ -292,6 +310,8 @@ class Runner:
     def _values_of_rows(self, prepared: Prepared, execution: Execution) -> dict[str, Any]:
         """What the state keeps of the rows of this run."""
         plan, fans_out = prepared.plan, prepared.arguments.resolved.fans_out
+        if prepared.arguments.run.shard is not None:
+            return {"is_settled": False}  # others may be under way; the next run of the whole sync counts
         return {
             "live_keys": plan.live_keys + plan.staged.added - prepared.removed,
             # Persons are counted where a row means several, so that only a look at the keys tells how many there are.
@@ -317,7 +337,7 @@ class Runner:
         state = self._planner.state
         try:
             state.end_run(ended)
-            state.lease(ended.sync_id).release(identity)
+            state.lease(ended.sync_id, identity.shard).release(identity)
         except WarehouseUnavailable:
             if ended.status is not RunStatus.ERROR:
                 raise

@@ -30,6 +30,7 @@ from dbt_posthog_sync.project import Project
 from dbt_posthog_sync.proof import Dispatch
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
+from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.status import status_of
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
@@ -58,6 +59,7 @@ class SessionOptions:
     rebaseline: bool = False
     only_rejects: bool = False
     adopt: str | None = None
+    shard: Shard | None = None
     force: bool = False
     steal: bool = False
     mock: bool = False
@@ -310,6 +312,7 @@ class Session:
             full_refresh=self._options.full_refresh,
             only_rejects=self._options.only_rejects,
             adopt=self._options.adopt,
+            shard=self._options.shard,
             steal=self._options.steal,
             courier=CourierSettings(delivery.confirm_seconds, delivery.stream_minutes * 60),
             delivery=self._delivery_settings(),

@@ -125,7 +125,7 @@
   {%- set key = dbt_posthog_sync.match_text(sync) if sync.is_first else dbt_posthog_sync.canonical_text('d.sync_key', sync.key.type) %}
   select distinct look_up from (
     select {{ key }} as look_up
-    from {{ sync.relation ~ ' m' if sync.is_first else dbt_posthog_sync.sync_table(sync, 'diff') ~ ' d' }}) k
+    from {{ sync.relation ~ ' m where ' ~ dbt_posthog_sync.row_in_shard(sync) if sync.is_first else dbt_posthog_sync.sync_table(sync, 'diff') ~ ' d' }}) k
   where look_up {{ 'is not null' if after is none else '> ' ~ dbt_posthog_sync.literal(after) }} order by look_up limit {{ most }}
 {% endmacro %}
 

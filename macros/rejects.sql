@@ -71,6 +71,7 @@
   update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} set resolved_at = {{ dbt_posthog_sync.clock() }}
   where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null
     and last_run_id <> {{ dbt_posthog_sync.literal(sync.run_id) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+    {%- if sync.shard %} and {{ dbt_posthog_sync.in_shard(sync, 'sync_key') }}{% endif %}
 {% endmacro %}
 
 {% macro read_rejected(schema, sync_id=none, with_skipped=true) %}
@@ -139,6 +140,7 @@
 {% macro forget_moved(sync) %}
   delete from {{ dbt_posthog_sync.state_table(sync.schema, 'moved_rows') }}
   where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+    {%- if sync.shard %} and {{ dbt_posthog_sync.in_shard(sync, 'sync_key') }}{% endif %}
 {% endmacro %}
 
 {% macro insert_moved(sync) %}

@@ -51,15 +51,19 @@
   {%- if sync.only_rejects -%}
     {{- return([dbt_posthog_sync.key_is_rejected(sync), dbt_posthog_sync.key_expression(sync) ~ ' is null']) -}}
   {%- endif -%}
-  {%- if not sync.window_start -%}{{- return(['1 = 1']) -}}{%- endif -%}
+  {%- set shard = dbt_posthog_sync.row_in_shard(sync) -%}
+  {%- if not sync.window_start -%}{{- return([shard]) -}}{%- endif -%}
+  {%- set also = ' and ' ~ shard if sync.shard else '' -%}
   {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
   {%- set start = dbt_posthog_sync.cursor_literal(sync) -%}
   {%- set wanted = [] -%}
   {%- if sync.has_rejects -%}{%- do wanted.append(dbt_posthog_sync.key_is_rejected(sync)) -%}{%- endif -%}
   {%- if sync.has_doubts -%}{%- do wanted.append(dbt_posthog_sync.key_expression(sync) ~ ' in (select sync_key from ' ~ dbt_posthog_sync.doubts(sync) ~ ' d)') -%}{%- endif -%}
   {%- set older = cursor ~ ' < ' ~ start ~ ' and (' ~ (wanted | join(' or ')) ~ ')' -%}
-  {{- return([cursor ~ ' >= ' ~ start, cursor ~ ' is null'] + ([older] if wanted else [])) -}}
+  {{- return([cursor ~ ' >= ' ~ start ~ also, cursor ~ ' is null' ~ also] + ([older ~ also] if wanted else [])) -}}
 {% endmacro %}
+{# True for a model row of this run's shard. #}
+{% macro row_in_shard(sync) %}{{ return(dbt_posthog_sync.in_shard(sync, dbt_posthog_sync.as_text(dbt_posthog_sync.key_expression(sync)))) }}{% endmacro %}
 {# True for a model row whose key has an open reject. #}
 {% macro key_is_rejected(sync) %}
   {{ dbt_posthog_sync.as_text(dbt_posthog_sync.key_expression(sync)) }} in (
@@ -93,7 +97,7 @@
   where not coalesce(({{ conditions | join(') or (') }}), false)
 {% endmacro %}
 
-{% macro count_model(sync) %}select count(*) from {{ sync.relation }} m{% endmacro %}
+{% macro count_model(sync) %}select count(*) from {{ sync.relation }} m where {{ dbt_posthog_sync.row_in_shard(sync) }}{% endmacro %}
 
 {# Kinds of a row in the diff. #}
 {% macro kind(name) %}{{ return({'unchanged': 0, 'added': 1, 'changed': 2}[name]) }}{% endmacro %}
@@ -195,7 +199,7 @@
   {%- set model = sync.relation ~ ' m' ~ dbt_posthog_sync.with_identities(sync) -%}
   {%- if sync.is_first -%}
     select {{ key }} as sync_key, {{ kind('added') }} as kind, {{ body }}
-    from {{ model }}
+    from {{ model }}{% if sync.shard %} where {{ dbt_posthog_sync.row_in_shard(sync) }}{% endif %}
   {%- else -%}
     select {{ key }} as sync_key, d.kind as kind, {{ body }}
     from {{ model }}

@@ -36,6 +36,7 @@
       'alter table ' ~ dbt_posthog_sync.state_table(schema, 'doubtful_rows') ~ ' add column if not exists identity_hash ' ~ dbt_posthog_sync.type_hash(),
     ],
     4: [
+      'alter table ' ~ dbt_posthog_sync.state_table(schema, 'leases') ~ ' add column if not exists changes_table ' ~ text,
       dbt_posthog_sync.create_mirrors_table(schema),
       dbt_posthog_sync.create_erased_persons_table(schema),
     ],
@@ -73,7 +74,8 @@
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'leases') }} (
     sync_id {{ text }} primary key, epoch bigint not null, run_id {{ text }}, owner {{ text }}, is_held boolean,
-    taken_at {{ dbt_posthog_sync.type_moment() }}, heartbeat_at {{ dbt_posthog_sync.type_moment() }}, host {{ text }})
+    taken_at {{ dbt_posthog_sync.type_moment() }}, heartbeat_at {{ dbt_posthog_sync.type_moment() }}, host {{ text }},
+    changes_table {{ text }})
 {% endmacro %}
 
 {% macro create_rejected_rows_table(schema) %}
@@ -123,8 +125,12 @@
     kind {{ text }}, identity {{ text }}, sync_id {{ text }}, run_id {{ text }}, erased_at {{ dbt_posthog_sync.type_moment() }})
 {% endmacro %}
 
-{% macro read_sync(schema, sync_id) %}
-  select destination, key_type, fingerprint, hash_name, hash_canary, base_table, log_table, changes_table,
+{# A shard remembers its own staged rows, beside its lease. #}
+{% macro read_sync(schema, sync_id, lease_id) %}
+  select destination, key_type, fingerprint, hash_name, hash_canary, base_table, log_table,
+    {% if lease_id != sync_id -%}
+    (select changes_table from {{ dbt_posthog_sync.state_table(schema, 'leases') }} where sync_id = {{ dbt_posthog_sync.literal(lease_id) }}),
+    {%- else %}changes_table,{% endif %}
     base_rows, live_keys, model_rows, is_settled, {{ dbt_posthog_sync.as_text('baseline_at') }}, window_start,
     mapping, name, relation, coalesce(uuid_name, name),
     exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'doubtful_rows') }} where sync_id = {{ dbt_posthog_sync.literal(sync_id) }})
@@ -159,7 +165,7 @@
 {% endmacro %}
 
 {# `values` maps column names to values; texts and numbers become literals. Only the run that holds the lease writes. #}
-{% macro update_sync(schema, sync_id, run_id, epoch, values) %}
+{% macro update_sync(schema, sync_id, lease_id, run_id, epoch, values) %}
   update {{ dbt_posthog_sync.state_table(schema, 'syncs') }} set
     {%- for column, value in values.items() %}
     {{ column }} = {% if value is sameas true or value is sameas false %}{{ value | string | lower }}
@@ -168,7 +174,13 @@
     updated_at = current_timestamp
   where sync_id = {{ dbt_posthog_sync.literal(sync_id) }} and exists (
     select 1 from {{ dbt_posthog_sync.state_table(schema, 'leases') }}
-    where {{ dbt_posthog_sync.lease_is_ours(sync_id, run_id, epoch) }})
+    where {{ dbt_posthog_sync.lease_is_ours(lease_id, run_id, epoch) }})
+{% endmacro %}
+
+{# Which staged rows belong to the run; null when there are none. #}
+{% macro keep_staged_name(schema, lease_id, run_id, epoch, name) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'leases') }} set changes_table = {{ dbt_posthog_sync.optional_literal(name) }}
+  where {{ dbt_posthog_sync.lease_is_ours(lease_id, run_id, epoch) }}
 {% endmacro %}
 
 {% macro mark_baseline(sync) %}
@@ -229,6 +241,39 @@
 {% macro clock() %}{{ return(adapter.dispatch('clock', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__clock() %}{{ return('current_timestamp') }}{% endmacro %}
 
+{# --- shards: several runs at a time, each on its part of the rows --- #}
+
+{# Counts the sync's epoch up, which keeps its row until the commit: nobody else begins in between. Nothing happens while
+   a run of the whole sync holds it. #}
+{% macro count_epoch(schema, sync_id, seconds) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'leases') }} set epoch = epoch + 1
+  where sync_id = {{ dbt_posthog_sync.literal(sync_id) }} and (not is_held or {{ dbt_posthog_sync.lease_is_dead(seconds) }})
+{% endmacro %}
+
+{% macro take_shard(schema, sync_id, lease_id, run_id, owner, host, seconds, steal) %}
+  update {{ dbt_posthog_sync.state_table(schema, 'leases') }} set
+    epoch = (select e.epoch from {{ dbt_posthog_sync.state_table(schema, 'leases') }} e where e.sync_id = {{ dbt_posthog_sync.literal(sync_id) }}),
+    run_id = {{ dbt_posthog_sync.literal(run_id) }}, owner = {{ dbt_posthog_sync.literal(owner) }}, host = {{ dbt_posthog_sync.literal(host) }},
+    is_held = true, taken_at = {{ dbt_posthog_sync.clock() }}, heartbeat_at = {{ dbt_posthog_sync.clock() }}
+  where sync_id = {{ dbt_posthog_sync.literal(lease_id) }}
+    {% if not steal %}and (not is_held or {{ dbt_posthog_sync.lease_is_dead(seconds) }}){% endif %}
+{% endmacro %}
+
+{# Shards of a sync: name, whether its run is alive, whether it left rows behind. #}
+{% macro read_shards(schema, sync_id, seconds) %}
+  select sync_id, is_held and not ({{ dbt_posthog_sync.lease_is_dead(seconds) }}), changes_table is not null
+  from {{ dbt_posthog_sync.state_table(schema, 'leases') }}
+  where substr(sync_id, 1, {{ sync_id | length + 1 }}) = {{ dbt_posthog_sync.literal(sync_id ~ '/') }}
+  order by sync_id
+{% endmacro %}
+
+{# True for rows of this run's shard; rows without a key belong to the first. #}
+{% macro in_shard(sync, key_text) %}
+  {%- if not sync.shard -%}{{- return('true') -}}{%- endif -%}
+  {{- return('coalesce(' ~ dbt_posthog_sync.part_of(key_text, sync.shard.of) ~ ', 0) = ' ~ (sync.shard.number - 1)) -}}
+{% endmacro %}
+{% macro part_of(expression, parts) %}{{ return(adapter.dispatch('part_of', 'dbt_posthog_sync')(expression, parts)) }}{% endmacro %}
+
 {% macro read_lease(schema, sync_id, seconds) %}
   select epoch, run_id, owner, host, is_held, is_held and not ({{ dbt_posthog_sync.lease_is_dead(seconds) }}),
     {{ dbt_posthog_sync.seconds_since('taken_at') }}, {{ dbt_posthog_sync.seconds_since('heartbeat_at') }}
@@ -253,7 +298,7 @@
 {# The condition that every write of a run carries, so that a run that lost its lease writes nothing. #}
 {% macro lease_is_held(sync) %}
   exists (select 1 from {{ dbt_posthog_sync.state_table(sync.schema, 'leases') }} l
-    where l.sync_id = {{ dbt_posthog_sync.literal(sync.id) }}
+    where l.sync_id = {{ dbt_posthog_sync.literal(sync.lease_id) }}
       and l.run_id = {{ dbt_posthog_sync.literal(sync.run_id) }} and l.epoch = {{ sync.epoch }} and l.is_held)
 {%- endmacro %}
 

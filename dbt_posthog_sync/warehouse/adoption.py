@@ -43,6 +43,12 @@ class Adoption:
             raise UnsafePlan(f"{name}: `{old_name}` is still the name of a sync, so nobody else can adopt its state.")
         if old_id is None:
             raise UnsafePlan(f"{name}: no sync of the name `{old_name}` has been run here. Check the spelling.")
+        left = self._state.unfinished_shards(old_id)
+        if left:
+            raise UnsafePlan(
+                f"{name}: the run of the shard {left[0]} of `{old_name}` did not end. Give the sync its old name, run "
+                f"that shard again, and rename it then."
+            )
         lease = self._state.lease(old_id)
         run = lease.take(self._holder, steal=steal)
         with self._warehouse.transaction():

@@ -10,6 +10,7 @@ from typing import Any
 
 from dbt_posthog_sync.column_type import Family
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, ResolvedSync
+from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.sync import Constant, Creation, ObjectType
 
 _EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
@@ -99,11 +100,17 @@ class RunIdentity:
         run_id: id of the sync run.
         epoch: epoch of the lease, 0 where no lease is held.
         took_over: true when the holder before did not release the lease: it may still be alive and sending.
+        shard: the part of the rows that it is about; None for all of them.
     """
 
     run_id: str
     epoch: int = 0
     took_over: bool = False
+    shard: Shard | None = None
+
+    def lease_id(self, sync_id: str) -> str:
+        """Under which name this run holds the sync or its part of it."""
+        return self.shard.lease_id(sync_id) if self.shard is not None else sync_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +212,8 @@ class SyncArguments:
             "tables": self.tables.for_macro(),
             "run_id": self.run.run_id,
             "epoch": self.run.epoch,
+            "lease_id": self.run.lease_id(self.resolved.id),
+            "shard": {"number": self.run.shard.number, "of": self.run.shard.of} if self.run.shard else None,
             "max_message_bytes": self.max_message_bytes,
             "is_first": self.is_first,
             "has_null_keys": self.has_null_keys,

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 
 from dbt_posthog_sync.errors import LeaseLost, UnsafePlan, WarehouseUnavailable
+from dbt_posthog_sync.shard import Shard, shard_of_lease
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 
@@ -52,23 +53,74 @@ class _Lease:
 
 
 class Lease:
-    """Takes, keeps and releases the lease of one sync."""
+    """Takes, keeps and releases the lease of one sync, or of one shard of it.
 
-    def __init__(self, warehouse: Warehouse, schema: str, sync_id: str) -> None:
+    Runs of different shards hold their leases beside each other; a run of the whole sync, or of shards that divide it
+    otherwise, keeps all of them out.
+    """
+
+    def __init__(self, warehouse: Warehouse, schema: str, sync_id: str, shard: Shard | None = None) -> None:
         self._warehouse = warehouse
-        self._names = {"schema": schema, "sync_id": sync_id}
+        self._whole = {"schema": schema, "sync_id": sync_id}
+        self._names = {"schema": schema, "sync_id": shard.lease_id(sync_id) if shard is not None else sync_id}
+        self._shard = shard
 
     def take(self, holder: Holder, *, steal: bool = False) -> RunIdentity:
-        """Become the one run of the sync.
+        """Become the one run of the sync or the shard.
 
         Raises:
             UnsafePlan: another run holds the lease; the message says who.
         """
+        if self._shard is not None:
+            return self._take_shard(self._shard, holder, steal=steal)
+        run = self._take_whole(holder, steal=steal)
+        others = self._shards_alive()
+        if others:
+            self.release(run)
+            raise _shards_at_work(others)
+        return run
+
+    def _take_shard(self, shard: Shard, holder: Holder, *, steal: bool) -> RunIdentity:
+        whole = Lease(self._warehouse, self._whole["schema"], self._whole["sync_id"])
+        whole._insert()
+        self._insert()
         found = self._read()
-        if found is None:
+        if found is not None and found.is_alive and not steal:
+            raise found.refusal
+        with self._warehouse.transaction():
+            if self._warehouse.run("count_epoch", **self._whole, seconds=LEASE_SECONDS) == 0:
+                held = whole._read()
+                raise held.refusal if held is not None else WarehouseUnavailable("The lease of this sync vanished.")
+            others = [other for other in self._shards_alive() if other.of != shard.of]
+            if others:
+                raise _shards_at_work(others)
+            self._warehouse.run(
+                "take_shard",
+                **self._whole,
+                lease_id=self._names["sync_id"],
+                run_id=holder.run_id,
+                owner=holder.owner,
+                host=holder.host,
+                seconds=LEASE_SECONDS,
+                steal=steal,
+            )
+        taken = self._taken(holder)
+        return RunIdentity(holder.run_id, taken.epoch, took_over=found is not None and found.is_held, shard=shard)
+
+    def _shards_alive(self) -> list[Shard]:
+        rows = self._warehouse.rows("read_shards", **self._whole, seconds=LEASE_SECONDS)
+        return [shard_of_lease(str(lease_id)) for lease_id, is_alive, _ in rows if is_alive]
+
+    def _insert(self) -> None:
+        if self._read() is None:
             with contextlib.suppress(WarehouseUnavailable):
                 # Another first run may be faster; what is really wrong fails below.
                 self._warehouse.run("insert_lease", **self._names)
+
+    def _take_whole(self, holder: Holder, *, steal: bool) -> RunIdentity:
+        found = self._read()
+        if found is None:
+            self._insert()
         elif found.is_alive and not steal:
             # Asked before the update, which would wait for a transaction of the holder, such as a long fold.
             raise found.refusal
@@ -81,12 +133,16 @@ class Lease:
             seconds=LEASE_SECONDS,
             steal=steal,
         )
+        taken = self._taken(holder)
+        return RunIdentity(holder.run_id, taken.epoch, took_over=found is not None and found.is_held)
+
+    def _taken(self, holder: Holder) -> _Lease:
         taken = self._read()
         if taken is None:
             raise WarehouseUnavailable("The lease of this sync vanished while it was taken. Run again.")
         if taken.run_id != holder.run_id:
             raise taken.refusal
-        return RunIdentity(holder.run_id, taken.epoch, took_over=found is not None and found.is_held)
+        return taken
 
     def hold(self, run: RunIdentity) -> None:
         """Say that this run is alive. Inside a transaction it also keeps others from taking over until the commit.
@@ -104,6 +160,14 @@ class Lease:
     def _read(self) -> _Lease | None:
         rows = self._warehouse.rows("read_lease", **self._names, seconds=LEASE_SECONDS)
         return _Lease(*rows[0]) if rows else None
+
+
+def _shards_at_work(shards: list[Shard]) -> UnsafePlan:
+    listed = ", ".join(map(str, shards))
+    return UnsafePlan(
+        f"Runs of shards of this sync are under way: {listed}. Wait for them to end; a dead one is forgotten after "
+        f"{LEASE_SECONDS} seconds without a sign of life."
+    )
 
 
 def _lasting(seconds: int | None) -> str:

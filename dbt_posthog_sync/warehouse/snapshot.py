@@ -105,7 +105,7 @@ class Snapshot:
         self._warehouse.run("keep_doubted", sync=arguments.for_macro(), positions=_listed(positions))
         if self._count("count_staged") == 0:
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
-            self._state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
+            self._state.keep_staged(arguments, None)
 
     def has_left_unrejected(self) -> bool:
         """True when an interrupted run left rows that no retry would take up."""
@@ -115,7 +115,7 @@ class Snapshot:
         """Drop what an interrupted run had staged, when nothing of it is pending any more."""
         arguments = self._arguments
         self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
-        self._state.update(arguments.resolved.id, arguments.run, {"changes_table": None})
+        self._state.keep_staged(arguments, None)
 
     def drop_left_behind(self, stored: StoredSync) -> None:
         """Drop tables of this sync that are in use no more, and that somebody still read when they should have gone."""
@@ -198,7 +198,8 @@ class Snapshot:
         Raises:
             LeaseLost: another run took over.
         """
-        self._state.lease(self._arguments.resolved.id).hold(self._arguments.run)
+        run = self._arguments.run
+        self._state.lease(self._arguments.resolved.id, run.shard).hold(run)
 
     def _count(self, macro: str) -> int:
         return int(self._warehouse.rows(macro, sync=self._arguments.for_macro())[0][0])

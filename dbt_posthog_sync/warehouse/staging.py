@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dbt_posthog_sync.errors import LeaseLost
 from dbt_posthog_sync.plan import StagedRows
 from dbt_posthog_sync.sync import OnChange
 from dbt_posthog_sync.warehouse import ResultRow, Warehouse
 from dbt_posthog_sync.warehouse.arguments import SyncArguments
+from dbt_posthog_sync.warehouse.state import State
 
 _UNCHANGED, _ADDED, _CHANGED = 0, 1, 2
 
@@ -92,8 +92,9 @@ class Staged:
 class Staging:
     """Stages the changes of one sync, in tables of the run or in temporary ones."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: Warehouse, state: State) -> None:
         self._warehouse = warehouse
+        self._state = state
 
     def stage(self, arguments: SyncArguments, *, live_keys: int, knows_rejects: bool) -> Staged:
         """Write the staged rows and count them.
@@ -130,7 +131,7 @@ class Staging:
         """The second look at the model is needed only where the numbers differ; events that left it stay sent."""
         if arguments.is_first or arguments.window_start is not None or arguments.resolved.sends_events:
             return False
-        if arguments.only_rejects:
+        if arguments.only_rejects or arguments.run.shard is not None:
             return False
         return diff.matched != live_keys
 
@@ -160,16 +161,7 @@ class Staging:
         tables = arguments.tables
         if tables.previous is not None:
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
-        written = self._warehouse.run(
-            "update_sync",
-            schema=arguments.schema,
-            sync_id=arguments.resolved.id,
-            run_id=arguments.run.run_id,
-            epoch=arguments.run.epoch,
-            values={"changes_table": tables.changes},
-        )
-        if written == 0:
-            raise LeaseLost("Another run took over this sync while this one compared; this one stops.")
+        self._state.keep_staged(arguments, tables.changes)
 
     def _summarised(self, arguments: SyncArguments) -> _Diff:
         rows = self._warehouse.rows("summarise_diff", sync=arguments.for_macro())
@@ -219,7 +211,7 @@ class Staging:
 
     def _next_window_start(self, arguments: SyncArguments) -> str | None:
         """Where the next run's window starts when this run completes."""
-        if arguments.resolved.cursor is None or arguments.only_rejects:
+        if arguments.resolved.cursor is None or arguments.only_rejects or arguments.run.shard is not None:
             return None
         found = self._warehouse.rows("read_window_start", sync=arguments.for_macro())[0][0]
         return None if found is None else str(found)

@@ -11,10 +11,11 @@ from dbt_posthog_sync import __version__
 from dbt_posthog_sync.errors import LeaseLost, StateError, WarehouseUnavailable
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.proof import Dispatch, dispatch_of
+from dbt_posthog_sync.shard import Shard, shard_of_lease
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse import ResultRow, Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
-from dbt_posthog_sync.warehouse.lease import Lease
+from dbt_posthog_sync.warehouse.lease import LEASE_SECONDS, Lease
 
 SCHEMA_VERSION = 4
 _TABLES = (
@@ -152,14 +153,34 @@ class State:
         """True when persons were deleted on request, to whom nothing may be sent any more."""
         return bool(self._warehouse.rows("read_erased", schema=self._schema)[0][0])
 
-    def lease(self, sync_id: str) -> Lease:
-        """The lease of a sync."""
-        return Lease(self._warehouse, self._schema, sync_id)
+    def lease(self, sync_id: str, shard: Shard | None = None) -> Lease:
+        """The lease of a sync, or of one of its shards."""
+        return Lease(self._warehouse, self._schema, sync_id, shard)
 
-    def read(self, sync_id: str) -> StoredSync | None:
-        """What is remembered of a sync, or None before its first run."""
-        rows = self._warehouse.rows("read_sync", schema=self._schema, sync_id=sync_id)
+    def read(self, sync_id: str, shard: Shard | None = None) -> StoredSync | None:
+        """What is remembered of a sync, or None before its first run; the staged rows are those of the shard."""
+        lease_id = shard.lease_id(sync_id) if shard is not None else sync_id
+        rows = self._warehouse.rows("read_sync", schema=self._schema, sync_id=sync_id, lease_id=lease_id)
         return StoredSync(*rows[0]) if rows else None
+
+    def unfinished_shards(self, sync_id: str) -> tuple[Shard, ...]:
+        """Shards whose last run left staged rows behind."""
+        rows = self._warehouse.rows("read_shards", schema=self._schema, sync_id=sync_id, seconds=LEASE_SECONDS)
+        return tuple(shard_of_lease(str(lease_id)) for lease_id, _, has_rows in rows if has_rows)
+
+    def keep_staged(self, arguments: SyncArguments, table: str | None) -> None:
+        """Note which staged rows the run has, for the one that follows if it does not end; None when there are none.
+
+        Raises:
+            LeaseLost: another run took over; nothing was written.
+        """
+        run, sync_id = arguments.run, arguments.resolved.id
+        if run.shard is None:
+            self.update(sync_id, run, {"changes_table": table})
+            return
+        names = {"schema": self._schema, "lease_id": run.lease_id(sync_id), "run_id": run.run_id, "epoch": run.epoch}
+        if self._warehouse.run("keep_staged_name", **names, name=table) == 0:
+            raise LeaseLost("Another run took over this shard; this one stops and writes nothing more.")
 
     def id_of(self, project: str, name: str) -> str | None:
         """Id of the sync that has this name in the state; None when there is none."""
@@ -201,6 +222,7 @@ class State:
             "update_sync",
             schema=self._schema,
             sync_id=sync_id,
+            lease_id=run.lease_id(sync_id),
             run_id=run.run_id,
             epoch=run.epoch,
             values=dict(values),
@@ -208,8 +230,8 @@ class State:
         if written == 0:
             raise LeaseLost("Another run took over this sync; this one stops and writes nothing more.")
 
-    def begin_run(self, run: SyncRun) -> None:
-        """Record that a sync run has begun."""
+    def begin_run(self, run: SyncRun, shard: Shard | None = None) -> None:
+        """Record that a sync run has begun; but for a shard's, it is the only one that can be under way."""
         values = {
             "run_id": run.run_id,
             "sync_id": run.sync_id,
@@ -217,7 +239,8 @@ class State:
             "dbt_invocation_id": run.dbt_invocation_id,
             "program_version": __version__,
         }
-        self._warehouse.run("end_abandoned_runs", schema=self._schema, sync_id=run.sync_id, run_id=run.run_id)
+        if shard is None:
+            self._warehouse.run("end_abandoned_runs", schema=self._schema, sync_id=run.sync_id, run_id=run.run_id)
         self._warehouse.run("insert_sync_run", schema=self._schema, run=values)
 
     def end_run(self, run: SyncRun) -> None:

@@ -198,3 +198,5 @@
   (select {% for number in range(columns) %}r ->> {{ number }} as c{{ number }}{{ ', ' if not loop.last }}{% endfor %}
    from (select unnest(cast({{ dbt_posthog_sync.literal(rows) }} as json[])) as r) j)
 {%- endmacro %}
+
+{% macro duckdb__part_of(expression, parts) %}{{ return('case when ' ~ expression ~ ' is not null then hash(' ~ expression ~ ') % ' ~ parts ~ ' end') }}{% endmacro %}

@@ -254,3 +254,5 @@
   (select {% for number in range(columns) %}r ->> {{ number }} as c{{ number }}{{ ', ' if not loop.last }}{% endfor %}
    from json_array_elements({{ dbt_posthog_sync.literal(rows) }}::json) as j(r))
 {%- endmacro %}
+
+{% macro postgres__part_of(expression, parts) %}{{ return('((hashtext(' ~ expression ~ ') & 2147483647) % ' ~ parts ~ ')') }}{% endmacro %}

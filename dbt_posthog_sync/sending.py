@@ -1,0 +1,131 @@
+"""Sending: what `run` and `retry` do between their options and their exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dbt_posthog_sync.command import open_session, session_options
+from dbt_posthog_sync.terminal import progress_bar, say
+
+if TYPE_CHECKING:
+    from dbt_posthog_sync.results import Results
+    from dbt_posthog_sync.session import Session, SessionOptions
+    from dbt_posthog_sync.sync_run import SyncRun
+
+_TOLD_OPTIONS = frozenset(
+    {
+        "select_words",
+        "exclude_words",
+        "target",
+        "profile",
+        "full_scan",
+        "full_refresh",
+        "rebaseline",
+        "adopt",
+        "force",
+        "shard",
+    }
+)
+"""Options that the results file repeats: what was asked for, and nothing about the machine."""
+
+# Imports inside the functions are late on purpose: a wrong option must not wait for dbt.
+# ruff: noqa: PLC0415
+
+
+def check_combination(values: dict[str, Any]) -> None:
+    """Some flags ask for the contrary of each other."""
+    if values["rebaseline"] and values["full_refresh"]:
+        raise click.UsageError("--rebaseline sends nothing and --full-refresh sends everything: choose one.")
+    if values["mock"] and (values["rebaseline"] or values["adopt"]):
+        flag = "--rebaseline" if values["rebaseline"] else "--adopt"
+        raise click.UsageError(f"{flag} changes the state and sends nothing, so --mock has nothing to show.")
+    whole = [name for name in ("full_refresh", "rebaseline", "adopt", "mock") if values.get(name)]
+    if values.get("shard") and whole:
+        raise click.UsageError(f"--{whole[0].replace('_', '-')} is about a sync as a whole, and --shard about a part.")
+    if values["mock"] and values.get("verify"):
+        raise click.UsageError("--mock sends nothing, so --verify has nothing to find.")
+    of_sending = [name for name in ("steal", "force", "allow_rejected") if values.get(name)]
+    if values["mock"] and of_sending:
+        raise click.UsageError(f"--mock sends nothing, so --{of_sending[0].replace('_', '-')} has no effect.")
+
+
+def send(command: str, values: dict[str, Any]) -> int:
+    """Run syncs, tell what they came to on standard output and in the results file, and say the exit code."""
+    from dbt_posthog_sync.interruption import Interruption
+    from dbt_posthog_sync.project import target_folder
+    from dbt_posthog_sync.results import Results
+    from dbt_posthog_sync.verification import verify_dispatch
+
+    folder = target_folder(values["project_dir"], values["target_path"])
+    told = {name: value for name, value in values.items() if name in _TOLD_OPTIONS}
+    args = {"command": command, **told, "shard": str(told["shard"]) if told.get("shard") else None}
+    options = session_options({**values, "sends": True})
+    with Results(folder, args, say) as results:
+        with open_session(options) as session, Interruption(_stopping(session), _leave) as interruption:
+            # A missing key is told before anything is sent.
+            api = session.private_api() if values.get("verify") else None
+            code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
+            sent = session.dispatch(session.run_id) if api and results.has_sent and not session.is_stopped else None
+        if api is not None and sent is not None:
+            code = max(code, verify_dispatch(api, sent, values["output"]))
+        results.exit_code = interruption.exit_code or code
+    return results.exit_code
+
+
+def _stopping(session: Session) -> Callable[[object], None]:
+    def stop(_signal: object) -> None:
+        session.stop()
+        say("Stopping: what is under way is finished and confirmed. A second signal stops at once.")
+
+    return stop
+
+
+def _leave(code: int) -> None:
+    """End the process now; a run that is killed loses nothing."""
+    say("Stopped at once. What was under way is sent again by the next run.")
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _run(session: Session, results: Results, output: str, *, allow_rejected: bool) -> int:
+    from dbt_posthog_sync.reporter import as_json, run_text, run_values
+    from dbt_posthog_sync.sync_run import RunStatus
+
+    runs: list[SyncRun] = []
+    try:
+        for sync_run in session.runs(progress_bar()):
+            runs.append(sync_run)
+            results.add(sync_run)
+            if output == "text":
+                click.echo(run_text(sync_run))
+            elif sync_run.message:
+                say(f"{sync_run.sync_name}: {sync_run.message}")
+    finally:
+        if output == "json" and runs:  # also when a later sync fails: what was done is told
+            click.echo(as_json("run", runs=[run_values(one) for one in runs]))
+    codes = (0 if allow_rejected and one.status is RunStatus.REJECTED else one.exit_code for one in runs)
+    return max(codes, default=0)
+
+
+def mock(options: SessionOptions, output: str) -> None:
+    """Print every request that a run would send."""
+    from dbt_posthog_sync.destinations import Refusal
+    from dbt_posthog_sync.reporter import as_json, request_text, request_values
+
+    requests = 0
+    with open_session(options) as session:
+        for name, request in session.mocked():
+            if isinstance(request, Refusal):
+                say(f"{name}: one row would be rejected: {request.reason}")
+                continue
+            requests += 1
+            if output == "json":
+                click.echo(as_json("request", sync=name, **request_values(request)))
+            else:
+                click.echo(request_text(name, request))
+    say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
