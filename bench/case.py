@@ -11,6 +11,7 @@ from statistics import median
 from types import MappingProxyType
 
 from bench.budget import apart, bare_diff
+from bench.identities import found_persons
 from bench.model import DAYS, DUCKDB_MEMORY_MB, EVENTS, Place
 from bench.program import BrokenRun, Ended, Project
 from bench.rivals import SETTINGS, rivalry
@@ -213,6 +214,11 @@ def rivals(bench: Bench) -> list[Figure]:
     ]
 
 
+def persons(bench: Bench) -> list[Figure]:
+    """Persons by e-mail address, found by a mirror and in an export; a mirror of a million asks at most 25 times."""
+    return found_persons(bench.place, bench.folder, bench.rows, 25 if bench.rows <= MILLION else None)
+
+
 CASES: Mapping[str, Callable[[Bench], list[Figure]]] = MappingProxyType(
     {
         "delivery": delivery,
@@ -222,6 +228,7 @@ CASES: Mapping[str, Callable[[Bench], list[Figure]]] = MappingProxyType(
         "v1": partial(other_sink, "v1", "v1", 0.0, None),
         "latency": partial(other_sink, "latency", "v0", 0.1, 50_000),
         "rivals": rivals,
+        "persons": persons,
     }
 )
 """The cases in the order they are run."""
