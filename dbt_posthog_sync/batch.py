@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dbt_posthog_sync.destinations import Batch, Refusal, Row
+from dbt_posthog_sync.destinations import UUID_PLACE, Batch, Refusal, Row
 from dbt_posthog_sync.errors import SettingsError
 
 MIB = 1024 * 1024
@@ -95,12 +95,9 @@ class BatchCutter:
         return Refusal(row.position, f"the message has {size:,} bytes; the destination takes {self._largest:,} at most")
 
 
-_UUID = slice(8, 44)  # of a message: behind `"uuid":"`
-
-
 def _without_repeats(rows: list[Row]) -> Iterator[tuple[Row, ...]]:
     """Split the rows so that no uuid is twice in one part: PostHog refuses such a batch as a whole."""
-    if len({row[2][_UUID] for row in rows}) == len(rows):
+    if len({row[2][UUID_PLACE] for row in rows}) == len(rows):
         yield tuple(rows)
         return
     part: dict[str, Row] = {}

@@ -9,6 +9,8 @@ SEAM = b"\x1c"
 """Stands in a message where the destination puts what all messages share; JSON text has no control characters."""
 
 _OPENING = b'"uuid":"'
+UUID_PLACE = slice(len(_OPENING), len(_OPENING) + 36)
+"""Where a message has its uuid."""
 
 
 class Row(NamedTuple):
@@ -37,7 +39,7 @@ class Row(NamedTuple):
     @property
     def uuid(self) -> str:
         """The event's UUID as text."""
-        return self.message[len(_OPENING) : self.message.index(b'"', len(_OPENING))].decode()
+        return self.message[UUID_PLACE].decode()
 
     @property
     def historical(self) -> bool:

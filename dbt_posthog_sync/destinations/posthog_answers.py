@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbt_posthog_sync.destinations import Answered, Batch, Outcome, Poisoned, Refusal, TooLarge, TryAgain
+from dbt_posthog_sync.destinations import UUID_PLACE, Answered, Batch, Outcome, Poisoned, Refusal, TooLarge, TryAgain
 from dbt_posthog_sync.errors import DestinationRefused
 from dbt_posthog_sync.http import one_line, redacted
 
@@ -115,9 +115,8 @@ def v0_outcome(batch: Batch, answer: HttpAnswer) -> Outcome:
 def _per_message(batch: Batch, results: dict[str, Any], retry_after: float | None) -> Answered:
     accepted: list[int] = []
     others: list[tuple[int, dict[str, Any]]] = []
-    for row in batch.messages:
-        position = row.position
-        entry = results.get(row.uuid)
+    for position, _, message in batch.messages:
+        entry = results.get(message[UUID_PLACE].decode())
         if not isinstance(entry, dict):
             continue  # not answered for, which is no word of PostHog's
         if entry.get("result") == "ok" and entry.get("details") != "person_processing_disabled":
