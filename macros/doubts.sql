@@ -37,9 +37,10 @@
 
 {% macro count_staged(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}{% endmacro %}
 
-{# Staged rows of an interrupted run that are no rejected rows: a retry would forget them. #}
+{# Staged rows of an interrupted run that are no rejected rows: a retry would forget them. Not those that a later run
+   left out although they are in doubt: no run can end these, and their doubt outlives a retry. #}
 {% macro count_left_unrejected(sync) %}
-  select count(*) from ({{ dbt_posthog_sync.left_staged(sync) }}) l
+  select count(*) from ({{ dbt_posthog_sync.left_staged(sync) }} and p.reason is null) l
   where {{ dbt_posthog_sync.as_text('l.sync_key') }} not in (
     select sync_key from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }}
     where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and resolved_at is null and sync_key is not null)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from lab import Lab
+from people import make_person
 from weather import NOWHERE, EventfulWarehouse, Place, Weather, in_another_session
 
 from dbt_posthog_sync.batch import BatchLimits
@@ -303,3 +304,18 @@ def test_a_robbed_run_says_so_when_its_tables_are_gone(shared_lab: Lab) -> None:
     shared_lab.posthog.inject(Weather(pause_at=1, pause=another_run_takes_over))
     robbed = shared_lab.run(PERSONS)
     assert (robbed.status, "took over" in robbed.message) == (RunStatus.ERROR, True)
+
+
+def test_a_row_in_doubt_whose_person_is_gone_holds_no_retry_up(lab: Lab) -> None:
+    only_known = {**PERSONS, "behavior": "update_only"}
+    make_person(lab.posthog, "u1")
+    twice = "union all select 'u2', 'a' union all select 'u2', 'b'"
+    lab.build(f"select 'u1' as id, 'a' as plan {twice}")
+    lost(lab, only_known)
+    lab.posthog.project.delete_persons(distinct_ids=["u1"])
+    counts = lab.run(only_known).counts
+    assert (counts.skipped, counts.rejected) == (1, 2)
+    assert lab.retry(only_known).status is RunStatus.REJECTED
+    lab.posthog.project.reset_distinct_id("u1")
+    make_person(lab.posthog, "u1")
+    assert lab.run(only_known).counts.delivered == 1
