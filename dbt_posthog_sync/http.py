@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,12 +93,15 @@ def _seconds_until(text: str, now: datetime) -> float | None:
     return max((moment - now).total_seconds(), 0.0)
 
 
+_ADDRESS = re.compile(r"[^\s\"'<>(),;:=]+@[^\s\"'<>(),;:=]+")
+
+
 def redacted(text: str, *secrets: str) -> str:
-    """Return the text with every secret masked."""
+    """Return foreign text with every secret and every e-mail address masked."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, MASK)
-    return text
+    return _ADDRESS.sub(MASK, text)
 
 
 def one_line(text: str, limit: int = 200) -> str:

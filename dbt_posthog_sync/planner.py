@@ -183,6 +183,12 @@ class Planner:
         """
         settings = self._settings
         continuity = self._continuity(arguments, stored) if stored is not None else None
+        if settings.rebaseline and arguments.resolved.deletes:
+            name = arguments.resolved.sync.name
+            raise UnsafePlan(
+                f"{name}: --rebaseline would take the persons as deleted, and no later run would delete them. Leave "
+                "this sync out with --exclude."
+            )
         if continuity is not None:
             continuity.check()
         snapshot = Snapshot(self._warehouse, self.state, arguments)

@@ -227,8 +227,7 @@ class Runner:
             # Asked for everything: an interruption must not turn the rest into rows that are taken as known.
             snapshot.mark_baseline()
         if prepared.arguments.resolved.deletes and plan.staged.has_table:
-            snapshot.mark_baseline()
-            self._warehouse.run("insert_erased_keys", sync=snapshot.arguments.for_macro())
+            self._remember_erased(snapshot, are_deleted=plan.staged.pending > 0)
         if prepared.removed:
             snapshot.record_removed()
         if plan.staged.rejected_rows or plan.staged.skipped_rows:
@@ -240,6 +239,12 @@ class Runner:
             values["window_start"] = None
         state.update(prepared.arguments.resolved.id, prepared.arguments.run, values)
         return snapshot
+
+    def _remember_erased(self, snapshot: Snapshot, *, are_deleted: bool) -> None:
+        """Before anybody is deleted, and also of those whom PostHog does not have."""
+        if are_deleted:
+            snapshot.mark_baseline()
+        self._warehouse.run("insert_erased_keys", sync=snapshot.arguments.for_macro())
 
     def _deliver(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
         plan, sync = prepared.plan, prepared.arguments.resolved.sync

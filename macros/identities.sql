@@ -82,8 +82,19 @@
   {%- endif %}
   {% if sync.identities.are_asked %}{{ dbt_posthog_sync.when('i.match_text is null', 'unasked') }}{% endif %}
   {% if sync.identities.on_several == 'skip' %}{{ dbt_posthog_sync.when('i.persons > 1', 'several') }}{% endif %}
-  {% if not sync.identities.create %}{{ dbt_posthog_sync.when('i.person_id is null', 'no_person') }}{% endif %}
+  {% if not sync.identities.create %}{{ dbt_posthog_sync.when('i.person_id is null', 'no_person') }}
+  {%- elif sync.identities.create != 'email' %}
+  {{ dbt_posthog_sync.when('i.person_id is null and ' ~ dbt_posthog_sync.column_text(sync.identities.create) ~ ' is null', 'no_person') }}
+  {%- endif %}
 {%- endmacro %}
+
+{# Rows of several addresses that would make one person: each would overwrite the others. #}
+{% macro reject_shared_creations(sync) %}
+  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().shared_creation) }}
+  where reason is null and person_id is null and distinct_id in (
+    select distinct_id from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}
+    where person_id is null and distinct_id is not null group by distinct_id having count(*) > 1)
+{% endmacro %}
 
 {# True for a row of a person that was deleted on request. An address that was erased is also none to be sent to as a
    distinct_id: an app may know people by it. #}
@@ -126,7 +137,12 @@
   select distinct look_up from (
     select {{ key }} as look_up
     from {{ sync.relation ~ ' m where ' ~ dbt_posthog_sync.row_in_shard(sync) if sync.is_first else dbt_posthog_sync.sync_table(sync, 'diff') ~ ' d' }}) k
-  where look_up {{ 'is not null' if after is none else '> ' ~ dbt_posthog_sync.literal(after) }} order by look_up limit {{ most }}
+  where look_up {{ 'is not null' if after is none else '> ' ~ dbt_posthog_sync.literal(after) }}
+  {%- if sync.has_erased %}
+    and look_up not in (select identity from {{ dbt_posthog_sync.state_table(sync.schema, 'erased_persons') }}
+      where kind = '{{ 'email' if sync.key_is_email else 'distinct_id' }}')
+  {%- endif %}
+  order by look_up limit {{ most }}
 {% endmacro %}
 
 {# --- mirrors --- #}

@@ -172,6 +172,8 @@ class Staging:
     def _reject(self, arguments: SyncArguments, *, knows_rejects: bool) -> None:
         macro_sync = arguments.for_macro()
         self._warehouse.run("reject_duplicates", sync=macro_sync)
+        if arguments.resolved.create_with is not None:
+            self._warehouse.run("reject_shared_creations", sync=macro_sync)
         if arguments.resolved.sync.on_change is OnChange.RESEND and not arguments.is_first:
             self._warehouse.run("reject_moved_identities", sync=macro_sync)
         asked_for = arguments.only_rejects or arguments.forgets  # somebody who knows better

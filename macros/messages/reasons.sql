@@ -20,6 +20,7 @@
     'doubtful': 'it may have arrived under another event name, distinct_id or day, and PostHog would keep both',
     'no_email': 'the e-mail address has no @',
     'several': 'several persons have the e-mail address, and `on_several` says which of them are meant',
+    'shared_creation': 'rows of several e-mail addresses would make the person of one distinct_id',
     'no_person': 'PostHog has no such person',
     'unasked': 'the row came while persons were looked up, and the next run takes it',
     'erased': 'the person was deleted, and nothing of it is sent any more',

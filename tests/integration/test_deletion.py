@@ -128,7 +128,7 @@ def test_who_is_unknown_is_remembered_and_tried_again(lab: Lab) -> None:
     assert (run.counts.skipped, run.status) == (1, RunStatus.SUCCESS)
     assert erased(lab) == {("distinct_id", "u1")}
     make_person(lab.posthog, "u1")
-    assert asked.run(ERASE).counts.delivered == 1
+    assert deleted(asked).counts.delivered == 1
     assert people(lab.posthog) == {}
 
 
@@ -190,3 +190,27 @@ def test_a_posthog_that_is_away_leaves_the_rest_pending(lab: Lab) -> None:
     assert (run.status, run.counts.pending, run.exit_code) == (RunStatus.ERROR, 1, 4)
     lab.posthog.inject()
     assert asked.run(ERASE).counts.delivered == 1
+
+
+def test_a_first_run_that_finds_nobody_has_shown_nothing(lab: Lab) -> None:
+    asked = requests_for(lab, "u1")
+    assert asked.run(ERASE).status is RunStatus.SUCCESS
+    make_person(lab.posthog, "u1")
+    assert asked.run(ERASE).status is RunStatus.UNSAFE
+    assert asked.run(ERASE).counts.delivered == 1
+
+
+def test_persons_are_not_taken_as_deleted(lab: Lab) -> None:
+    make_person(lab.posthog, "u1")
+    run = requests_for(lab, "u1").run(ERASE, rebaseline=True)
+    assert run.status is RunStatus.UNSAFE
+    assert "--rebaseline would take the persons as deleted" in run.message
+
+
+def test_an_erased_person_is_looked_up_no_more(lab: Lab) -> None:
+    make_person(lab.posthog, "u1")
+    deleted(requests_for(lab, "u1"))
+    lab.build("select 'u1' as id, 'a' as note")
+    calls = len(lab.posthog.requests)
+    assert lab.run({**PERSONS, "behavior": "update_only"}).skips == ((REASON, 1),)
+    assert len(lab.posthog.requests) == calls

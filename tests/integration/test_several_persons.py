@@ -90,3 +90,20 @@ def test_the_guard_of_changes_counts_rows_and_not_their_persons(lab: Lab) -> Non
     assert lab.run(EVERYONE).counts.delivered == 900
     lab.build(model.format(900))
     assert "600 of 1000 rows changed (60 %)" in lab.run(EVERYONE).message
+
+
+def test_rows_that_would_make_one_person_are_rejected(lab: Lab) -> None:
+    lab.build(
+        "select 'a@example.com' as email, 'crm1' as id, 'x' as note union all select 'b@example.com', 'crm1', 'y' "
+        "union all select 'c@example.com', 'crm2', 'z' union all select 'd@example.com', null, 'n'"
+    )
+    annotation = {
+        "object": "person",
+        "sync_key": {"email": "email"},
+        "create_with": {"column": "id"},
+        "properties": ["note"],
+    }
+    run = lab.run(annotation)
+    assert (run.counts.delivered, run.counts.rejected, run.counts.skipped) == (1, 2, 1)
+    assert run.reasons == (("rows of several e-mail addresses would make the person of one distinct_id", 2),)
+    assert set(noted(lab.posthog)) == {"crm2"}
