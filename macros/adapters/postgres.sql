@@ -1,10 +1,13 @@
 {# Postgres 14 and later. #}
 
+{# Messages are built by parallel workers only where handing a row over is thought to cost nothing, and only where an
+   expression has no correlated subquery: hence the temporary functions, which need no right but that to temporary tables. #}
 {% macro postgres__session_settings() %}
   {{- return([
     "set time zone 'UTC'", "set client_encoding to 'UTF8'", "set statement_timeout to 0",
     "set idle_in_transaction_session_timeout to 0", "set datestyle to 'ISO, MDY'", "set intervalstyle to 'iso_8601'",
     "set extra_float_digits to 1", "set standard_conforming_strings to on", "set quote_all_identifiers to off",
+    "set parallel_tuple_cost to 0", dbt_posthog_sync.postgres__numbers_function(), dbt_posthog_sync.postgres__escapes_function(),
   ]) -}}
 {% endmacro %}
 
@@ -80,8 +83,10 @@
 
 {% macro postgres__bucket(expression, buckets) %}{{ return('(hashtext(' ~ expression ~ ') & ' ~ (buckets - 1) ~ ')') }}{% endmacro %}
 
+{# Written as bytes, which are cut by counting, where a text is cut by looking at each character. #}
 {% macro postgres__uuid_of(seed) %}
-  {{- return("cast(overlay(overlay(md5(" ~ seed ~ ") placing '5' from 13) placing '8' from 17) as uuid)") -}}
+  {{- return("encode(overlay(overlay(overlay(overlay(cast(md5(" ~ seed ~ ") as bytea) placing '-' from 21 for 0) placing '-8' from 17 for 1)"
+    ~ " placing '-5' from 13 for 1) placing '-' from 9 for 0), 'escape')") -}}
 {% endmacro %}
 
 {% macro postgres__position_list(positions) %}
@@ -187,7 +192,7 @@
 {% endmacro %}
 
 {% macro postgres__json_json(expression, type, time_zone) %}
-  {{- return("nullif(" ~ dbt_posthog_sync.postgres__safe_numbers('(' ~ expression ~ '::text)') ~ ", 'null')") -}}
+  {{- return("nullif(" ~ dbt_posthog_sync.postgres__safe_numbers('(' ~ expression ~ '::text)', '[0-9.]{16}') ~ ", 'null')") -}}
 {% endmacro %}
 
 {% macro postgres__json_json_text(expression, type, time_zone) %}
@@ -197,18 +202,27 @@
 
 {# Escapes are taken apart into a list: pairs of surrogates stay, halves and NUL become U+FFFD. #}
 {% macro postgres__safe_escapes(text) %}
+  {{- return("case when strpos(" ~ text ~ ", '\\u') > 0 then pg_temp.dbt_posthog_sync_safe_escapes(" ~ text ~ ") else " ~ text ~ " end") -}}
+{% endmacro %}
+
+{% macro postgres__escapes_function() %}
   {%- set token = "'(\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\\\u[0-9a-fA-F]{4}|\\\\[^u]|[^\\\\]+)'" -%}
-  {{- return("case when strpos(" ~ text ~ ", '\\u') > 0 then (select string_agg(case when token[1] ~ '^\\\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})$'"
-    ~ " then '\\ufffd' else token[1] end, '' order by place) from regexp_matches(" ~ text ~ ", " ~ token
-    ~ ", 'g') with ordinality as found(token, place)) else " ~ text ~ " end") -}}
+  {{- return(dbt_posthog_sync.postgres__text_function("safe_escapes",
+    "select string_agg(case when token[1] ~ '^\\\\u(0000|[dD][89a-fA-F][0-9a-fA-F]{2})$' then '\\ufffd' else token[1] end, '' order by place)"
+    ~ " from regexp_matches(document, " ~ token ~ ", 'g') with ordinality as found(token, place)")) -}}
 {% endmacro %}
 
 {# Numbers inside a document that a double cannot hold become strings. Only a document that has a long number, or an
-   exponent, is taken apart. The order of the tests keeps casts from meeting numbers that they refuse. #}
-{% macro postgres__safe_numbers(text) %}
+   exponent, which jsonb never prints, is taken apart. #}
+{% macro postgres__safe_numbers(text, suspicious='[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}') %}
+  {{- return("case when " ~ text ~ " ~ '" ~ suspicious ~ "' then pg_temp.dbt_posthog_sync_safe_numbers(" ~ text ~ ") else " ~ text ~ " end") -}}
+{% endmacro %}
+
+{# The order of the tests keeps casts from meeting numbers that they refuse. #}
+{% macro postgres__numbers_function() %}
   {%- set token = "'(\"(?:[^\"\\\\]|\\\\.)*\"|-?[0-9][0-9.eE+-]*|[^\"0-9-]+|-)'" -%}
   {%- set digits = dbt_posthog_sync.significant_digits -%}
-  {{- return("case when " ~ text ~ " ~ '[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}' then (select string_agg(case"
+  {{- return(dbt_posthog_sync.postgres__text_function("safe_numbers", "select string_agg(case"
     ~ " when token[1] !~ '^-?[0-9]' then token[1]"
     ~ " when case when token[1] ~ '^-?[0-9]+$' then "
     ~ dbt_posthog_sync.is_plain_integer("length(token[1]) <= 17", "abs(token[1]::numeric)", "token[1]")
@@ -217,7 +231,14 @@
     ~ " when abs(token[1]::numeric) not between 5e-324 and 1.7976931348623157e308 then false"
     ~ " else " ~ digits("token[1]::float8::text") ~ " = " ~ digits("token[1]") ~ " end then token[1]"
     ~ " else '\"' || token[1] || '\"' end, '' order by place)"
-    ~ " from regexp_matches(" ~ text ~ ", " ~ token ~ ", 'g') with ordinality as found(token, place)) else " ~ text ~ " end") -}}
+    ~ " from regexp_matches(document, " ~ token ~ ", 'g') with ordinality as found(token, place)")) -}}
+{% endmacro %}
+
+{# A function of one text for this session. A correlated subquery would do the same, and keep every statement that has it
+   from being worked at by several processes (PostgreSQL documentation: Parallel Safety). #}
+{% macro postgres__text_function(name, body) %}
+  {{- return("create or replace function pg_temp.dbt_posthog_sync_" ~ name ~ "(document text) returns text"
+    ~ " language sql immutable strict parallel safe as $body$ " ~ body ~ " $body$") -}}
 {% endmacro %}
 
 {# Element by element in one pass; in an array of several dimensions an element that begins or ends a row of one of them
