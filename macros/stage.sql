@@ -29,8 +29,8 @@
 {% macro identity_hash(sync) %}
   {%- if sync.keeps_identity -%}
     {{- return(dbt_posthog_sync.text_hash(
-      dbt_posthog_sync.event_name(sync) ~ " || '|' || " ~ dbt_posthog_sync.distinct_id_text(sync) ~ " || '|' || substr("
-      ~ dbt_posthog_sync.row_time(sync) ~ ", 2, 10)")) -}}
+      dbt_posthog_sync.event_name(sync) ~ " || '|' || " ~ dbt_posthog_sync.distinct_id_text(sync) ~ " || '|' || "
+      ~ dbt_posthog_sync.row_day(sync))) -}}
   {%- endif -%}
   {{- return('cast(null as ' ~ dbt_posthog_sync.type_hash() ~ ')') -}}
 {% endmacro %}
@@ -165,6 +165,7 @@
       picked.reason
     from (
       {{ dbt_posthog_sync.picked_rows(sync) }}
+      {{ dbt_posthog_sync.computed_apart() }}
     ) picked
     {%- if sync.copies_staging_time %}
     left join (select sync_key, row_hash, min(staged_at) as staged_at
@@ -176,6 +177,10 @@
     {%- endif %}
   ) c
 {% endmacro %}
+
+{# Ends a subquery whose expressions are not to move into the query around it. #}
+{% macro computed_apart() %}{{ return(adapter.dispatch('computed_apart', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__computed_apart() %}{{ return('') }}{% endmacro %}
 
 {# What makes a range of positions cheap to find; empty where tables are read by columns anyway. #}
 {% macro index_staged(sync) %}{{ return(adapter.dispatch('index_staged', 'dbt_posthog_sync')(sync)) }}{% endmacro %}

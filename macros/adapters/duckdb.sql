@@ -118,14 +118,25 @@
     ~ dbt_posthog_sync.literal(time_zone) ~ ")") -}}
 {% endmacro %}
 
+{# A timestamp column in UTC, without zone. #}
+{% macro duckdb__utc(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}{{- return('try_cast(' ~ expression ~ ' as timestamp)') -}}{%- endif -%}
+  {{- return('(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')") -}}
+{% endmacro %}
+
+{% macro duckdb__has_time(expression, type, time_zone) %}
+  {%- set utc = dbt_posthog_sync.duckdb__utc(expression, type, time_zone) -%}
+  {{- return("(isfinite(" ~ utc ~ ") and " ~ utc ~ " >= timestamp '0001-01-01 00:00:00' and year(" ~ utc ~ ") <= 9999)") -}}
+{% endmacro %}
+
 {% macro duckdb__json_timestamp(expression, type, time_zone) %}
-  {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}
-    {%- set utc = 'try_cast(' ~ expression ~ ' as timestamp)' -%}
-  {%- else -%}
-    {%- set utc = '(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')" -%}
-  {%- endif -%}
-  {{- return("case when isfinite(" ~ utc ~ ") and " ~ utc ~ " >= timestamp '0001-01-01 00:00:00' and year(" ~ utc ~ ") <= 9999 then '\"' || "
-    ~ dbt_posthog_sync.duckdb__utc_text(utc) ~ " || '\"' end") -}}
+  {{- return("case when " ~ dbt_posthog_sync.duckdb__has_time(expression, type, time_zone) ~ " then '\"' || "
+    ~ dbt_posthog_sync.duckdb__utc_text(dbt_posthog_sync.duckdb__utc(expression, type, time_zone)) ~ " || '\"' end") -}}
+{% endmacro %}
+
+{% macro duckdb__day_text(expression, type, time_zone) %}
+  {{- return("case when " ~ dbt_posthog_sync.duckdb__has_time(expression, type, time_zone) ~ " then strftime("
+    ~ dbt_posthog_sync.duckdb__utc(expression, type, time_zone) ~ ", '%Y-%m-%d') end") -}}
 {% endmacro %}
 
 {% macro duckdb__moment_text(expression) %}

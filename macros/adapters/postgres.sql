@@ -93,6 +93,9 @@
   {{- return("unnest(cast('{" ~ positions ~ "}' as bigint[])) as p(position)") -}}
 {% endmacro %}
 
+{# Numbering rows is one process's work, and would make hashes and reasons that too. #}
+{% macro postgres__computed_apart() %}{{ return('offset 0') }}{% endmacro %}
+
 {# Staged rows lie in the order of their positions, so that a block range index is all they need: a few pages. #}
 {% macro postgres__index_staged(sync) %}
   create index on {{ dbt_posthog_sync.sync_table(sync, 'changes') }} using brin (position) with (pages_per_range = 16)
@@ -178,13 +181,26 @@
     ~ " end::timestamp at time zone " ~ dbt_posthog_sync.literal(time_zone) ~ ")") -}}
 {% endmacro %}
 
+{# A timestamp column in UTC, without zone. #}
+{% macro postgres__utc(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}{{- return(expression) -}}{%- endif -%}
+  {{- return('(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')") -}}
+{% endmacro %}
+
+{% macro postgres__has_time(expression, type, time_zone) %}
+  {%- set utc = dbt_posthog_sync.postgres__utc(expression, type, time_zone) -%}
+  {{- return('(' ~ utc ~ " >= '0001-01-01' and " ~ utc ~ " < '10000-01-01')") -}}
+{% endmacro %}
+
 {% macro postgres__json_timestamp(expression, type, time_zone) %}
-  {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}
-    {%- set utc = expression -%}
-  {%- else -%}
-    {%- set utc = '(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')" -%}
-  {%- endif -%}
-  {{- return("case when " ~ utc ~ " >= '0001-01-01' and " ~ utc ~ " < '10000-01-01' then left(to_json(" ~ utc ~ ")::text, -1) || 'Z\"' end") -}}
+  {{- return("case when " ~ dbt_posthog_sync.postgres__has_time(expression, type, time_zone) ~ " then left(to_json("
+    ~ dbt_posthog_sync.postgres__utc(expression, type, time_zone) ~ ")::text, -1) || 'Z\"' end") -}}
+{% endmacro %}
+
+{# The session's style is ISO 8601: 2026-01-02. #}
+{% macro postgres__day_text(expression, type, time_zone) %}
+  {{- return("case when " ~ dbt_posthog_sync.postgres__has_time(expression, type, time_zone) ~ " then "
+    ~ dbt_posthog_sync.postgres__utc(expression, type, time_zone) ~ "::date::text end") -}}
 {% endmacro %}
 
 {% macro postgres__moment_text(expression) %}

@@ -47,6 +47,16 @@
   {{- return(adapter.dispatch('json_timestamp', 'dbt_posthog_sync')(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone)) -}}
 {% endmacro %}
 
+{# True where `row_time` is not null, which need not be built to know. #}
+{% macro has_time(sync) %}
+  {{- return(adapter.dispatch('has_time', 'dbt_posthog_sync')(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone)) -}}
+{% endmacro %}
+
+{# The row's day in UTC as text; null where `row_time` is. #}
+{% macro row_day(sync) %}
+  {{- return(adapter.dispatch('day_text', 'dbt_posthog_sync')(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone)) -}}
+{% endmacro %}
+
 {# A moment as RFC 3339 text in UTC, without quotes. #}
 {% macro moment_text(expression) %}{{ return(adapter.dispatch('moment_text', 'dbt_posthog_sync')(expression)) }}{% endmacro %}
 

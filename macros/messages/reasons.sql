@@ -70,12 +70,15 @@
   {{- return('trim(both ' ~ dbt_posthog_sync.literal(blanks ~ also) ~ ' from ' ~ text ~ ')') -}}
 {% endmacro %}
 
+{# A row is tested once for all words; which of the two reasons it is, is asked only where one fits. #}
 {% macro distinct_id_reasons(sync) %}
   {%- set text = dbt_posthog_sync.distinct_id_text(sync) -%}
   {%- set bare = 'lower(' ~ dbt_posthog_sync.stripped(text, also="'\"`") ~ ')' -%}
-  {{ dbt_posthog_sync.when(text ~ ' is null or ' ~ bare ~ " = ''", 'no_distinct_id') }}
-  when {{ bare }} in ({% for word in dbt_posthog_sync.illegal_distinct_ids() %}{{ dbt_posthog_sync.literal(word) }}{{ ', ' if not loop.last }}{% endfor %})
-    then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().illegal_distinct_id) }}
+  {%- set is_plain = sync.distinct_id and not sync.key_is_email and sync.distinct_id.type.family in ('integer', 'bigint', 'uuid') -%}
+  {%- if is_plain -%}{%- set bare = text -%}{%- endif -%}  {# a number has no blanks and no capitals #}
+  when {{ text }} is null or {{ bare }} in ('', {% for word in dbt_posthog_sync.illegal_distinct_ids() %}{{ dbt_posthog_sync.literal(word) }}{{ ', ' if not loop.last }}{% endfor %})
+    then case when coalesce({{ bare }}, '') = '' then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().no_distinct_id) }}
+      else {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().illegal_distinct_id) }} end
   {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length(text) ~ ' > 200', 'long_distinct_id') }}
 {%- endmacro %}
 
@@ -94,7 +97,7 @@
 
 {% macro timestamp_reasons(sync) %}
   {%- set moment = dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}
-  {{ dbt_posthog_sync.when(dbt_posthog_sync.row_time(sync) ~ ' is null', 'no_timestamp') }}
+  {{ dbt_posthog_sync.when('not coalesce(' ~ dbt_posthog_sync.has_time(sync) ~ ', false)', 'no_timestamp') }}
   {{ dbt_posthog_sync.when(moment ~ " > current_timestamp + interval '23' hour", 'future') }}
 {%- endmacro %}
 
