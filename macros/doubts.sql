@@ -28,7 +28,7 @@
   delete from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c
   where {{ dbt_posthog_sync.lease_is_held(sync) }}
     {%- if positions %}
-    and c.position not in (select p.position from {{ dbt_posthog_sync.position_list(positions) }})
+    and not ({{ dbt_posthog_sync.is_among('c.position', positions) }})
     {%- endif %}
     and ((not c.in_doubt{% if sync.fans_out %} and not c.is_delivered{% endif %})
       or exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g

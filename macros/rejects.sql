@@ -36,7 +36,7 @@
 {% macro refused_changes(sync, positions) %}
   select {{ dbt_posthog_sync.as_text('c.sync_key') }} as key_text, c.row_hash, count(*) as row_count
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
-  join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
+  where {{ dbt_posthog_sync.is_among('c.position', positions) }}
   group by {{ dbt_posthog_sync.as_text('c.sync_key') }}, c.row_hash
 {% endmacro %}
 

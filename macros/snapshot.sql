@@ -53,33 +53,44 @@
   from {{ dbt_posthog_sync.sync_table(sync, 'removed') }} r where {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
-{# Confirm: exactly the rows at these positions, and only while the lease is ours. `lowest` and `highest` let the
-   warehouse leave out the parts of the staged rows that hold none of them. #}
-{% macro confirm(sync, positions, lowest, highest) %}
+{# Confirm: exactly the rows at these positions, and only while the lease is ours. #}
+{% macro confirm(sync, positions) %}
   insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
   select c.sync_key, c.row_hash, c.identity_hash, c.row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('delivered') }}
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
-  join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
-  where c.position between {{ lowest }} and {{ highest }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+  where {{ dbt_posthog_sync.is_among('c.position', positions) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
 {# A key that stands for several persons is confirmed with the last of them: first the rows at these positions are marked,
    then the keys are confirmed of which no row that may be sent is left. #}
-{% macro mark_delivered(sync, positions, lowest, highest) %}
+{% macro mark_delivered(sync, positions) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} set is_delivered = true
-  where position between {{ lowest }} and {{ highest }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
-    and position in (select p.position from {{ dbt_posthog_sync.position_list(positions) }})
+  where {{ dbt_posthog_sync.is_among('position', positions) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
-{% macro confirm_complete_keys(sync, positions, lowest, highest) %}
+{% macro confirm_complete_keys(sync, positions) %}
   insert into {{ dbt_posthog_sync.sync_table(sync, 'log') }} (sync_key, row_hash, identity_hash, row_moment, epoch, origin)
   select distinct c.sync_key, c.row_hash, c.identity_hash, c.row_moment, {{ sync.epoch }}, {{ dbt_posthog_sync.origin('delivered') }}
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
-  join {{ dbt_posthog_sync.position_list(positions) }} on p.position = c.position
-  where c.position between {{ lowest }} and {{ highest }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+  where {{ dbt_posthog_sync.is_among('c.position', positions) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
     and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} s
       where s.sync_key = c.sync_key and s.reason is null and not s.is_delivered)
 {% endmacro %}
+
+{# True at these positions. They arrive as `snapshot.py` writes them: the bounds let the warehouse leave out the
+   parts of a table that hold none of them; within the bounds each position has a mark, which costs no join, or few
+   that lie far apart are listed. #}
+{% macro is_among(position, positions) %}
+  {{ position }} between {{ positions.lowest }} and {{ positions.highest }} and
+  {%- if positions.marks %}
+    case when {{ position }} between {{ positions.lowest }} and {{ positions.highest }} then {# no mark is read beyond the last #}
+      {{- dbt_posthog_sync.is_marked(position ~ ' - ' ~ positions.lowest, positions.marks) }} else false end
+  {%- else %} {{ position }} in (select p.position from {{ dbt_posthog_sync.position_list(positions.listed) }})
+  {%- endif %}
+{%- endmacro %}
+
+{# True where the text of zeros and ones, as long as the bounds are apart, has a one; the first is number 0. #}
+{% macro is_marked(number, marks) %}{{ return(adapter.dispatch('is_marked', 'dbt_posthog_sync')(number, marks)) }}{% endmacro %}
 
 {# Positions as a relation `p(position)`; they arrive as one comma-separated text. #}
 {% macro position_list(positions) %}{{ return(adapter.dispatch('position_list', 'dbt_posthog_sync')(positions)) }}{% endmacro %}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.errors import LeaseLost
@@ -13,6 +14,7 @@ from dbt_posthog_sync.warehouse.state import State, StoredSync
 # A fold rewrites the base once. Below this a log is cheaper to read than a base is to write.
 _FOLD_AT_LEAST = 1_000
 _FOLD_SHARE = 10
+_DIGITS, _MARK = 8, ord("1")
 
 
 class Snapshot:
@@ -41,12 +43,7 @@ class Snapshot:
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
-        rows = {
-            "sync": self._arguments.for_macro(),
-            "positions": _listed(positions),
-            "lowest": min(positions),
-            "highest": max(positions),
-        }
+        rows = {"sync": self._arguments.for_macro(), "positions": _for_macro(positions)}
         if not self._arguments.resolved.fans_out:
             self._check_written(self._warehouse.run("confirm", **rows), len(positions))
             return
@@ -88,7 +85,7 @@ class Snapshot:
             # Rows of an earlier run, refused again with the same words, stay one row: so two statements a reason.
             self.hold_lease()
             for (reason, heals), positions in by_reason.items():
-                words = {"sync": macro_sync, "positions": _listed(positions), "reason": reason}
+                words = {"sync": macro_sync, "positions": _for_macro(positions), "reason": reason}
                 self._warehouse.run("see_refused_again", **words)
                 self._warehouse.run("insert_refused", **words, heals=heals)
 
@@ -102,7 +99,7 @@ class Snapshot:
             LeaseLost: another run took over; nothing was written.
         """
         arguments = self._arguments
-        self._warehouse.run("keep_doubted", sync=arguments.for_macro(), positions=_listed(positions))
+        self._warehouse.run("keep_doubted", sync=arguments.for_macro(), positions=_for_macro(positions))
         if self._count("count_staged") == 0:
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
             self._state.keep_staged(arguments, None)
@@ -212,5 +209,15 @@ class Snapshot:
             raise LeaseLost(f"The warehouse confirmed {written} of {expected} rows; the run stops here.")
 
 
-def _listed(positions: Iterable[int]) -> str:
-    return ",".join(map(str, positions))
+def _for_macro(positions: Sequence[int]) -> dict[str, Any] | None:
+    """Positions as the macros read them: marks between the bounds where these are shorter than a list of numbers."""
+    if not positions:
+        return None
+    lowest, highest = min(positions), max(positions)
+    bounds = {"lowest": lowest, "highest": highest}
+    if highest - lowest >= _DIGITS * len(positions):
+        return {**bounds, "listed": ",".join(map(str, positions))}
+    marks = bytearray(b"0") * (highest - lowest + 1)
+    for position in positions:
+        marks[position - lowest] = _MARK
+    return {**bounds, "marks": marks.decode("ascii")}

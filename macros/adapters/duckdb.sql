@@ -46,8 +46,12 @@
     ~ h ~ ", 18, 3) || '-' || substr(" ~ h ~ ", 21, 12))") -}}
 {% endmacro %}
 
+{% macro duckdb__is_marked(number, marks) %}
+  {{- return("get_bit(cast('" ~ marks ~ "' as bit), cast(" ~ number ~ " as integer)) = 1") -}}
+{% endmacro %}
+
 {% macro duckdb__position_list(positions) %}
-  {{- return("(select unnest([" ~ positions ~ "]) as position) p") -}}
+  {{- return("(select unnest(cast(string_split('" ~ positions ~ "', ',') as bigint[])) as position) p") -}}
 {% endmacro %}
 
 {% macro duckdb__byte_length(expression) %}strlen({{ expression }}){% endmacro %}

@@ -89,6 +89,10 @@
     ~ " placing '-5' from 13 for 1) placing '-' from 9 for 0), 'escape')") -}}
 {% endmacro %}
 
+{% macro postgres__is_marked(number, marks) %}
+  {{- return("get_byte(cast('" ~ marks ~ "' as bytea), cast(" ~ number ~ " as integer)) = ascii('1')") -}}
+{% endmacro %}
+
 {% macro postgres__position_list(positions) %}
   {{- return("unnest(cast('{" ~ positions ~ "}' as bigint[])) as p(position)") -}}
 {% endmacro %}
