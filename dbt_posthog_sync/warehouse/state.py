@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dbt_posthog_sync import __version__
@@ -94,11 +95,7 @@ class State:
             StateError: a newer program has written it.
         """
         if not self.exists() or self._version() is None:
-            try:
-                self._create()
-            except WarehouseUnavailable:
-                # Two first runs at once: `if not exists` does not keep them from creating the same thing.
-                self._create()
+            self._create()
         self.bring_up_to_date()
 
     def bring_up_to_date(self) -> None:
@@ -139,9 +136,9 @@ class State:
         return None if found is None else int(found)
 
     def _create(self) -> None:
-        self._warehouse.evaluate("create_state_schema", schema=self._schema)
+        _insisting(lambda: self._warehouse.evaluate("create_state_schema", schema=self._schema))
         for macro in _TABLES:
-            self._warehouse.run(macro, schema=self._schema)
+            _insisting(partial(self._warehouse.run, macro, schema=self._schema))
         # Last, because a schema with a version is complete.
         self._record_version(SCHEMA_VERSION)
         self._is_known_to_exist = True
@@ -279,3 +276,15 @@ class State:
     def has_rejected(self, sync_id: str) -> bool:
         """True when rows of a sync are rejected or skipped, and kept to be looked at wherever their cursor stands."""
         return bool(self._warehouse.rows("read_rejected", schema=self._schema, sync_id=sync_id))
+
+
+def _insisting(create: Callable[[], object]) -> None:
+    """Create something, once more if that fails.
+
+    Of several first runs at once, `if not exists` does not keep one from creating what another one just creates. It fails
+    when the other is done, and finds it then.
+    """
+    try:
+        create()
+    except WarehouseUnavailable:
+        create()
