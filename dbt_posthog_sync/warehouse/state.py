@@ -281,8 +281,8 @@ class State:
 def _insisting(create: Callable[[], object]) -> None:
     """Create something, once more if that fails.
 
-    Of several first runs at once, `if not exists` does not keep one from creating what another one just creates. It fails
-    when the other is done, and finds it then.
+    Of several first runs at once, `if not exists` does not keep one from creating what another one just creates. It
+    fails when the other is done, and finds it then.
     """
     try:
         create()
