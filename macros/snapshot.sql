@@ -17,7 +17,8 @@
 {% endmacro %}
 
 {# The last word of the log about each key. #}
-{% macro latest_log(sync) %}
+{% macro latest_log(sync) %}{{ return(adapter.dispatch('latest_log', 'dbt_posthog_sync')(sync)) }}{% endmacro %}
+{% macro default__latest_log(sync) %}
   (select sync_key, row_hash, identity_hash, row_moment, origin from (
      select g.*, row_number() over (partition by sync_key order by epoch desc, origin) as rank_of_key
      from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g) ranked

@@ -219,6 +219,14 @@
   {%- endif -%}
 {% endmacro %}
 
+{# Staged rows whose key was there before. Nearly always none, and to know that costs half of what rejecting none does. #}
+{% macro count_repeated_keys(sync) %}
+  {%- set key = adapter.dispatch('sortable', 'dbt_posthog_sync')('sync_key', sync.key.type) -%}
+  select count(sync_key) - count(distinct {{ key }}) from {{ dbt_posthog_sync.sync_table(sync, 'changes') }}
+  {%- if sync.identities %} where person_number = 1{% endif %}
+{% endmacro %}
+{% macro default__sortable(expression, type) %}{{ return(expression) }}{% endmacro %}
+
 {# Every row of a key that the model has more than once is rejected: which of them is meant, nobody can say. #}
 {% macro reject_duplicates(sync) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().duplicate) }}

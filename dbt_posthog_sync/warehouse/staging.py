@@ -171,7 +171,8 @@ class Staging:
 
     def _reject(self, arguments: SyncArguments, *, knows_rejects: bool) -> None:
         macro_sync = arguments.for_macro()
-        self._warehouse.run("reject_duplicates", sync=macro_sync)
+        if int(self._warehouse.rows("count_repeated_keys", sync=macro_sync)[0][0]) > 0:
+            self._warehouse.run("reject_duplicates", sync=macro_sync)
         if arguments.resolved.create_with is not None:
             self._warehouse.run("reject_shared_creations", sync=macro_sync)
         if arguments.resolved.sync.on_change is OnChange.RESEND and not arguments.is_first:

@@ -147,8 +147,9 @@
   {{- return(dbt_posthog_sync.duckdb__utc_text('(' ~ expression ~ " at time zone 'UTC')")) -}}
 {% endmacro %}
 
+{# A cast writes a fraction without zeros at its end, and none where there is none. #}
 {% macro duckdb__utc_text(utc) %}
-  {{- return("rtrim(rtrim(strftime(" ~ utc ~ ", '%Y-%m-%dT%H:%M:%S.%f'), '0'), '.') || 'Z'") -}}
+  {{- return("replace(cast(" ~ utc ~ " as varchar), ' ', 'T') || 'Z'") -}}
 {% endmacro %}
 
 {% macro duckdb__json_json(expression, type, time_zone) %}{{ return(dbt_posthog_sync.duckdb__json_json_text(expression, type, time_zone)) }}{% endmacro %}

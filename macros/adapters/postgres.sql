@@ -81,6 +81,12 @@
   select sync_key, row_hash from {{ dbt_posthog_sync.sync_table(sync, 'log') }} where epoch < 0
 {% endmacro %}
 
+{# Sorted by several processes, which a window function is not. #}
+{% macro postgres__latest_log(sync) %}
+  (select distinct on (sync_key) sync_key, row_hash, identity_hash, row_moment, origin
+   from {{ dbt_posthog_sync.sync_table(sync, 'log') }} order by sync_key, epoch desc, origin)
+{%- endmacro %}
+
 {% macro postgres__bucket(expression, buckets) %}{{ return('(hashtext(' ~ expression ~ ') & ' ~ (buckets - 1) ~ ')') }}{% endmacro %}
 
 {# Written as bytes, which are cut by counting, where a text is cut by looking at each character. #}
@@ -95,6 +101,11 @@
 
 {% macro postgres__position_list(positions) %}
   {{- return("unnest(cast('{" ~ positions ~ "}' as bigint[])) as p(position)") -}}
+{% endmacro %}
+
+{# Equal texts are equal bytes, and bytes are sorted faster than words. #}
+{% macro postgres__sortable(expression, type) %}
+  {{- return(expression ~ ' collate "C"' if type.family in ('text', 'enum') else expression) -}}
 {% endmacro %}
 
 {# Numbering rows is one process's work, and would make hashes and reasons that too. #}
