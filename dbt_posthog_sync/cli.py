@@ -152,8 +152,7 @@ def run(**values: Any) -> None:
     """
     check_combination(values)
     if values["mock"]:
-        mock(session_options(values), values["output"])
-        return
+        sys.exit(mock(session_options(values), values["output"]))
     sys.exit(send("run", values))
 
 

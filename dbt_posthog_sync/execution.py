@@ -59,8 +59,10 @@ class Execution:
         run.counts.check()
         if is_stopped:
             return run.ended(RunStatus.INTERRUPTED, _STOPPED, exit_code=_INTERRUPTED)
+        if self.plan is not None and self.plan.deletion is not None and run.counts.delivered:
+            run = replace(run, message=_deleted(run.counts.delivered, with_events=self.plan.deletion.events))
         is_half_known = self.plan is not None and self.plan.takes_as_known and run.counts.pending > 0
-        message = _LEFT_BY_BASELINE if is_half_known else ""
+        message = _LEFT_BY_BASELINE if is_half_known else run.message
         if run.counts.rejected:
             return run.ended(RunStatus.REJECTED, message, exit_code=1)
         return run.ended(RunStatus.SUCCESS, message)
@@ -102,6 +104,11 @@ class Execution:
         for reason, rows in self.tally.refusals.items():
             staged[reason] = staged.get(reason, 0) + rows
         return tuple(sorted(staged.items()))
+
+
+def _deleted(persons: int, *, with_events: bool) -> str:
+    who = f"{persons:,} {'person was' if persons == 1 else 'persons were'}"
+    return f"{who} deleted in PostHog{', with their events' if with_events else ''}."
 
 
 class Phase:

@@ -124,6 +124,11 @@ class PersonalKeyCheck:
         if self.project_key is None:
             return Check.warning(PROJECT, f"{project.id}, and there is no project API key to compare it with.")
         is_same = project.project_key == self.project_key
+        if self.settings.project_id is None and self.needed:
+            names = dict.fromkeys(name for names in self.needed.values() for name in names)
+            return Check.failed(
+                PROJECT, f"No posthog.project_id is set, which {needing(names)}.", _WHICH_PROJECT, exit_code=2
+            )
         if self.settings.project_id is None:
             return Check.warning(
                 PROJECT,

@@ -129,6 +129,12 @@ class Plan:
     samples: tuple[Sample, ...] = ()
 
     @property
+    def shows_deletion(self) -> bool:
+        """True when a run stops here because it is the one that only says whom it would delete."""
+        deletion = self.deletion
+        return deletion is not None and deletion.is_first and 0 < self.estimated_events <= deletion.max_persons
+
+    @property
     def estimated_events(self) -> int:
         """Events a run would send."""
         return 0 if self.takes_as_known else self.staged.pending
@@ -204,7 +210,7 @@ class Plan:
                 f"{what} would be deleted, the limit deletion.max_persons is {deletion.max_persons}. If that is right, "
                 "raise it in posthog_sync.yml, or run with --force."
             )
-        elif persons and deletion.is_first:
+        elif self.shows_deletion:
             yield (
                 f"{what} would be deleted. The first run of a sync that deletes only says so; the next one deletes "
                 "them, and nobody can bring them back."

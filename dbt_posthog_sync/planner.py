@@ -183,12 +183,8 @@ class Planner:
         """
         settings = self._settings
         continuity = self._continuity(arguments, stored) if stored is not None else None
-        if settings.rebaseline and arguments.resolved.deletes:
-            name = arguments.resolved.sync.name
-            raise UnsafePlan(
-                f"{name}: --rebaseline would take the persons as deleted, and no later run would delete them. Leave "
-                "this sync out with --exclude."
-            )
+        if arguments.resolved.deletes:
+            self._check_deletion(arguments.resolved.sync.name)
         if continuity is not None:
             continuity.check()
         snapshot = Snapshot(self._warehouse, self.state, arguments)
@@ -234,6 +230,18 @@ class Planner:
             hash_changed=continuity is not None and continuity.hash_changed(),
         )
         return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)
+
+    def _check_deletion(self, name: str) -> None:
+        if self._settings.rebaseline:
+            raise UnsafePlan(
+                f"{name}: --rebaseline would take the persons as deleted, and no later run would delete them. Leave "
+                "this sync out with --exclude."
+            )
+        if self._settings.full_refresh:
+            raise UnsafePlan(
+                f"{name}: --full-refresh would delete everybody again who was ever asked for. Leave this sync out with "
+                "--exclude; a row whose `timestamp` is later than it was deletes its person again."
+            )
 
     def with_samples(self, prepared: Prepared) -> Plan:
         """The plan with a few messages as they would be sent."""
@@ -322,7 +330,7 @@ def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
         return 0
     if arguments.only_rejects:
         return 0
-    return max(0, stored.model_rows - (rows.rows - rows.added)) if arguments.resolved.sends_events else 0
+    return max(0, stored.model_rows - rows.matched) if arguments.resolved.sends_events else 0
 
 
 def _clashes(resolved: Iterable[ResolvedSync]) -> Iterator[Problem]:

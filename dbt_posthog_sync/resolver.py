@@ -192,6 +192,7 @@ class _Resolver:
     def _left_out(self) -> set[str]:
         sync = self._sync
         structural = [
+            Column(sync.sync_key.column) if sync.sync_key.kind is KeyKind.EMAIL else None,
             sync.distinct_id,
             sync.event,
             Column(sync.timestamp) if sync.timestamp else None,

@@ -213,8 +213,8 @@ class Runner:
             if prepared.plan.staged.has_table:
                 with self._warehouse.transaction():
                     snapshot.keep_doubted(())
-            if prepared.plan.deletion is not None:
-                snapshot.mark_baseline()  # somebody was told what would be deleted
+            if prepared.plan.shows_deletion:
+                snapshot.mark_baseline()  # somebody was told who would be deleted
             raise
 
     def _begin(self, prepared: Prepared) -> Snapshot:
@@ -335,7 +335,8 @@ class Runner:
             "key_type": functions.key_type,
             "hash_name": functions.hash_name,
             "hash_canary": functions.hash_canary,
-            "model_rows": plan.staged.rows + plan.outside,
+            # Without rejected rows: once mended, they come as new ones and not as ones that were there.
+            "model_rows": plan.staged.rows + plan.outside - plan.staged.rejected_rows - plan.staged.skipped_rows,
         }
 
     def _record(self, ended: SyncRun, identity: RunIdentity) -> None:

@@ -112,14 +112,19 @@ def _run(session: Session, results: Results, output: str, *, allow_rejected: boo
     return max(codes, default=0)
 
 
-def mock(options: SessionOptions, output: str) -> None:
-    """Print every request that a run would send."""
+def mock(options: SessionOptions, output: str) -> int:
+    """Print every request that a run would send, and say the exit code: 1 where some cannot be shown."""
     from dbt_posthog_sync.destinations import Refusal
+    from dbt_posthog_sync.errors import UnsafePlan
     from dbt_posthog_sync.reporter import as_json, request_text, request_values
 
-    requests = 0
+    requests, code = 0, 0
     with open_session(options) as session:
         for name, request in session.mocked():
+            if isinstance(request, UnsafePlan):
+                say(f"Not shown: {request}")
+                code = request.exit_code
+                continue
             if isinstance(request, Refusal):
                 say(f"{name}: one row would be rejected: {request.reason}")
                 continue
@@ -129,3 +134,4 @@ def mock(options: SessionOptions, output: str) -> None:
             else:
                 click.echo(request_text(name, request))
     say(f"{requests:,} {'request' if requests == 1 else 'requests'} would be sent; nothing was sent.")
+    return code

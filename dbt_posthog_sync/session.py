@@ -146,8 +146,8 @@ class Session:
             else:
                 yield PlanFound(plan)
 
-    def mocked(self) -> Iterator[tuple[str, RenderedRequest | Refusal]]:
-        """Every request that a run would send, by sync.
+    def mocked(self) -> Iterator[tuple[str, RenderedRequest | Refusal | UnsafePlan]]:
+        """Every request that a run would send, by sync; or why they cannot be shown.
 
         Raises:
             StateError: the state schema was written by a newer program.
@@ -156,7 +156,11 @@ class Session:
         destination = self._destination()
         limits = self._delivery_settings().limits
         for resolved in planner.resolve(self._syncs):
-            prepared = planner.plan(resolved, RunIdentity(self._run_id))
+            try:
+                prepared = planner.plan(resolved, RunIdentity(self._run_id))
+            except UnsafePlan as error:
+                yield resolved.sync.name, error
+                continue
             for request in mocked_requests(self._warehouse, destination, prepared, limits):
                 yield resolved.sync.name, request
 

@@ -339,7 +339,8 @@ def _project_id(posthog: Mapping[str, Any], environ: Mapping[str, str], file: st
 def _from_environment(environ: Mapping[str, str], name: str, what: str, where: str) -> str:
     key = environ.get(name, "").strip()
     if not key:
-        similar = nearest(name, (other for other in environ if "POSTHOG" in other.upper() and other != name))
+        ours = {name, HOST_VARIABLE, PROJECT_KEY_VARIABLE, PERSONAL_KEY_VARIABLE, PROJECT_ID_VARIABLE}
+        similar = nearest(name, (other for other in environ if "POSTHOG" in other.upper() and other not in ours))
         hint = f" `{similar}` is set: did you mean it?" if similar else ""
         message = f"{what} is missing: the environment variable {name} is not set.{hint}"
         raise SettingsError(Problem(message, where))

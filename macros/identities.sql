@@ -169,6 +169,11 @@
   delete from {{ dbt_posthog_sync.state_table(schema, 'mirrors') }} where table_name = {{ dbt_posthog_sync.literal(table) }}
 {% endmacro %}
 
+{# The first and the last project in the identity model. #}
+{% macro read_projects(relation, team_id) %}
+  select min({{ dbt_posthog_sync.as_text(team_id) }}), max({{ dbt_posthog_sync.as_text(team_id) }}) from {{ relation }}
+{% endmacro %}
+
 {# One row where the identity model has persons at all. #}
 {% macro read_identity_sample(sync) %}select person_id from ({{ dbt_posthog_sync.identity_model_rows(sync) }}) r limit 1{% endmacro %}
 

@@ -341,7 +341,7 @@
   select s.object, r.status, r.delivered, {{ dbt_posthog_sync.seconds_since('r.started_at') }}
   from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} r
   left join {{ dbt_posthog_sync.state_table(schema, 'syncs') }} s on s.sync_id = r.sync_id
-  where r.run_id = {{ dbt_posthog_sync.literal(run_id) }}
+  where r.run_id = {{ dbt_posthog_sync.literal(run_id) }} and (s.mapping is null or s.mapping not like '%"behavior": "delete"%')
 {% endmacro %}
 
 {% macro read_all_syncs(schema) %}

@@ -9,7 +9,7 @@ from dbt_posthog_sync.annotation.draft import Draft
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.secret import shown
 from dbt_posthog_sync.spelling import listed
-from dbt_posthog_sync.sync import Behavior, Column, ObjectType, Operation, Sync
+from dbt_posthog_sync.sync import Behavior, Column, KeyKind, ObjectType, Operation, Sync
 
 _Written: TypeAlias = tuple[Sync, Collection[str]]
 _GROUP_TYPES_OF_A_PROJECT = 5  # PostHog stores no groups of a sixth type, and says nothing
@@ -91,6 +91,8 @@ def declared_properties(sync: Sync) -> tuple[str, ...]:
         return tuple(mapping.property for mapping in sync.properties)
     terms = (sync.distinct_id, sync.create_with, sync.event)
     apart = {term.name for term in terms if isinstance(term, Column)} | {sync.timestamp}
+    if sync.sync_key.kind is KeyKind.EMAIL:
+        apart.add(sync.sync_key.column)
     left_out = {name.lower() for name in (*sync.exclude, *apart) if name}
     columns = [column for column in sync.model.columns if not column.exclude and column.name.lower() not in left_out]
     return tuple(column.property or column.name for column in columns)

@@ -31,10 +31,11 @@ from dbt_posthog_sync.sync import (
 )
 
 ALL = "all"
-# Columns that travel outside the properties, so that `properties: all` does not send them twice. An e-mail address is
-# sent: it is looked up by, and PostHog shows persons by the property.
+# Columns that travel outside the properties, so that `properties: all` does not send them twice. PostHog has the e-mail
+# address of a person that was found by it, and a person that is made gets it.
 NO_PROPERTY_OF_ALL: tuple[Steps, ...] = (
     ("sync_key", "distinct_id"),
+    ("sync_key", "email"),
     ("distinct_id",),
     ("create_with", "column"),
     ("event",),

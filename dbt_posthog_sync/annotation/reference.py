@@ -38,7 +38,7 @@ by e-mail only), the entries of `properties`, `groups` and `cursor` are merged o
 annotation says replaces the default. `object`, `name` and `behavior` are written in each annotation.
 
 `properties: all` sends every column but those that travel beside the properties: the distinct id, the event's name, the
-`timestamp` and the column of `create_with`. An e-mail address that is the sync key is sent as a property too.
+`timestamp`, the e-mail address that is the sync key, and the column of `create_with`.
 
 Write it under `config: {meta: ...}`: dbt 2 refuses a top-level `meta`, and dbt ignores `posthog_sync` beside the
 model's name. Never write a key or token into an annotation; dbt copies it into target/manifest.json.

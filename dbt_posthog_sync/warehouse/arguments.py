@@ -280,6 +280,7 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "key": resolved.key.for_macro() if not resolved.key_is_composed else _composed_key(resolved),
         "key_is_composed": resolved.key_is_composed,
         "key_is_email": resolved.key_is_email,
+        "makes_with_email": resolved.key_is_email and sync.create_with is not None and "email" not in names,
         "deletes": resolved.deletes,
         "fans_out": resolved.fans_out,
         "compares_keys_only": resolved.compares_keys_only,

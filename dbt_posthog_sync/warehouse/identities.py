@@ -130,7 +130,7 @@ class IdentityResolver:
         if self._directory is None:
             raise UnsafePlan(
                 f"{arguments.resolved.sync.name}: which persons its rows mean is asked of PostHog, and --mock asks "
-                "nobody. Leave it out with --exclude; `plan` shows some of its messages."
+                "nobody. `plan` says how many."
             )
         return self._directory
 
@@ -156,14 +156,23 @@ class IdentityResolver:
             raise UnsafePlan(
                 f"{arguments.resolved.sync.name}: the identity model {model.name} has no column "
                 f"{' and no column '.join(f'`{column}`' for column in missing)}. It must have the columns of "
-                "PostHog's batch export of persons."
+                "PostHog's batch export of persons; an `email` of your own may stand for `properties`."
             )
         quoted = {name: str(self._warehouse.evaluate("quoted", name=spelled)) for name, spelled in names.items()}
         columns = {column: quoted.get(column) for column in (*_NEEDED, *_OPTIONAL)}
         columns["distinct_id_version"] = quoted.get(_VERSION)
-        if self._settings.project_id is None:
+        if self._settings.project_id is None and columns["team_id"] is not None:
+            self._check_one_project(arguments, model, columns["team_id"])
             columns["team_id"] = None
         return columns
+
+    def _check_one_project(self, arguments: SyncArguments, model: ModelRef, team_id: str) -> None:
+        first, last = self._warehouse.rows("read_projects", relation=model.relation_name, team_id=team_id)[0]
+        if first != last:
+            raise UnsafePlan(
+                f"{arguments.resolved.sync.name}: the identity model {model.name} has persons of several PostHog "
+                f"projects ({first}, {last}), and nothing says which is meant. Write posthog.project_id."
+            )
 
     def _check_filled(self, arguments: SyncArguments, model: IdentityModel) -> None:
         """An empty export would make every person one that PostHog does not have."""

@@ -19,7 +19,7 @@
     'volatile': 'the row was another at delivery than at staging, in two runs running: a view with now()? Build a table',
     'doubtful': 'it may have arrived under another event name, distinct_id or day, and PostHog would keep both',
     'no_email': 'the e-mail address has no @',
-    'several': 'several persons have the e-mail address, and `on_several` says which of them are meant',
+    'several': 'several persons have the e-mail address: say which are meant by `on_several` (all, newest, oldest), or merge them',
     'shared_creation': 'rows of several e-mail addresses would make the person of one distinct_id',
     'no_person': 'PostHog has no such person',
     'unasked': 'the row came while persons were looked up, and the next run takes it',
@@ -117,7 +117,7 @@
       {%- do lengths.append("coalesce(" ~ dbt_posthog_sync.byte_length(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(column))) ~ ", 0)") -%}
     {%- endfor %}
     when {{ dbt_posthog_sync.joined(lengths, ' + ') }} > {{ (sync.max_message_bytes - 65536) // 12 }} then case
-      {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length('(' ~ dbt_posthog_sync.message_properties(sync) ~ ')') ~ ' > ' ~ (sync.max_message_bytes - 2048), 'large') }}
+      {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length('(' ~ dbt_posthog_sync.message_properties(sync, 'i.person_id') ~ ')') ~ ' > ' ~ (sync.max_message_bytes - 2048), 'large') }}
       else null end
   {%- endif -%}
 {%- endmacro %}

@@ -125,9 +125,9 @@
   {{- return(dbt_posthog_sync.literal(item.json)) -}}
 {% endmacro %}
 
-{# Members of `properties`, each with a leading comma. #}
-{% macro message_properties(sync) %}
-  {%- if sync.object == 'person' -%}{{- return(dbt_posthog_sync.person_properties(sync)) -}}
+{# Members of `properties`, each with a leading comma. `person_id` tells whether PostHog has the person of the row. #}
+{% macro message_properties(sync, person_id='c.person_id') %}
+  {%- if sync.object == 'person' -%}{{- return(dbt_posthog_sync.person_properties(sync, person_id)) -}}
   {%- elif sync.object == 'group' -%}{{- return(dbt_posthog_sync.group_properties(sync)) -}}{%- endif -%}
   {{- return(dbt_posthog_sync.event_properties(sync)) -}}
 {% endmacro %}
@@ -188,7 +188,7 @@
 {% endmacro %}
 
 {# `$set`, `$set_once` and `$unset`, never `$identify`: that would mark the person as identified for good. #}
-{% macro person_properties(sync) %}
+{% macro person_properties(sync, person_id) %}
   {%- set set_parts, once_parts, unset_parts = [], [], [] -%}
   {%- for name in sync.unset -%}{%- do unset_parts.append(dbt_posthog_sync.literal(',' ~ name)) -%}{%- endfor -%}
   {%- for item in sync.properties -%}
@@ -204,6 +204,10 @@
       {%- do unset_parts.append("case when " ~ dbt_posthog_sync.has_no_value(sync, item.column) ~ " then " ~ dbt_posthog_sync.literal(',' ~ item.name) ~ " else '' end") -%}
     {%- endif -%}
   {%- endfor -%}
+  {%- if sync.makes_with_email -%}{# or nobody would find it by the address #}
+    {%- set address = dbt_posthog_sync.member('"email"') ~ ' || ' ~ dbt_posthog_sync.json_text(dbt_posthog_sync.key_expression(sync)) -%}
+    {%- do once_parts.append('case when ' ~ person_id ~ ' is null then ' ~ address ~ " else '' end") -%}
+  {%- endif -%}
   {%- set parts = [dbt_posthog_sync.enclosed(',"$set":{', set_parts, '}', always=true)] -%}
   {%- if once_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$set_once":{', once_parts, '}')) -%}{%- endif -%}
   {%- if unset_parts -%}{%- do parts.append(dbt_posthog_sync.enclosed(',"$unset":[', unset_parts, ']')) -%}{%- endif -%}

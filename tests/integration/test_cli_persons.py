@@ -115,7 +115,7 @@ def test_a_mock_without_a_key_says_what_it_cannot_show(readers: Shop, monkeypatc
     monkeypatch.delenv("POSTHOG_PERSONAL_API_KEY")
     answer = readers("run", "--mock")
     assert answer.code == 1
-    assert "--mock asks nobody. Leave it out with --exclude" in answer.err
+    assert "--mock asks nobody. `plan` says how many" in answer.err
 
 
 def test_a_command_that_only_reads_the_state_needs_no_personal_key(

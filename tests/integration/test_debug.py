@@ -99,6 +99,10 @@ def test_a_sync_that_reads_posthog_needs_a_personal_key(shop: Shop, monkeypatch:
     assert (answer.code, failed(checks)) == (2, ["personal API key"])
     assert checks["personal API key"]["findings"][1].endswith("the sync `buyers` needs it.")
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", shop.posthog.personal_key)
+    answer, checks = debug(shop)
+    assert (answer.code, failed(checks)) == (2, ["PostHog project"])
+    assert checks["PostHog project"]["findings"][0] == "No posthog.project_id is set, which the sync `buyers` needs."
+    monkeypatch.setenv("POSTHOG_PROJECT_ID", "1")
     assert failed(debug(shop)[1]) == []
     monkeypatch.delenv("POSTHOG_PERSONAL_API_KEY")
     shop.settings(identities={"source": "identity_model", "model": shop.table})

@@ -214,3 +214,21 @@ def test_an_erased_person_is_looked_up_no_more(lab: Lab) -> None:
     calls = len(lab.posthog.requests)
     assert lab.run({**PERSONS, "behavior": "update_only"}).skips == ((REASON, 1),)
     assert len(lab.posthog.requests) == calls
+
+
+def test_a_cap_is_no_dry_run(lab: Lab) -> None:
+    for name in ("u1", "u2"):
+        make_person(lab.posthog, name)
+    asked = requests_for(lab, "u1", "u2")
+    assert replace(asked, deletion=Deletion(enabled=True, max_persons=1)).run(ERASE).status is RunStatus.UNSAFE
+    assert "only says so" in asked.run(ERASE).message
+    run = asked.run(ERASE)
+    assert (run.message, run.counts.delivered) == ("2 persons were deleted in PostHog.", 2)
+    assert asked.planner().state.dispatch(run.run_id) is None
+
+
+def test_nobody_is_deleted_again_by_a_full_refresh(lab: Lab) -> None:
+    make_person(lab.posthog, "u1")
+    asked = requests_for(lab, "u1")
+    deleted(asked)
+    assert "would delete everybody again" in asked.run(ERASE, full_refresh=True).message

@@ -226,3 +226,22 @@ def test_a_killed_retry_is_ended_by_a_retry_too(lab: Lab) -> None:
     assert lab.retry(PERSONS).counts.delivered == 1
     received = [(e.uuid, e.distinct_id, e.timestamp) for e in lab.posthog.project.received]
     assert len({uuid for uuid, *_ in received}) == len(set(received)) == 2
+
+
+def test_a_mended_row_does_not_look_like_one_that_left_the_model(lab: Lab) -> None:
+    rows = "select {0} as event_id, {1} as who, cast('2026-01-02' as timestamp) as at"
+    events = {
+        "object": "event",
+        "sync_key": {"event_id": "event_id"},
+        "distinct_id": "who",
+        "event": {"value": "seen"},
+        "timestamp": "at",
+        "properties": ["who"],
+    }
+    lab.build(rows.format(1, "'a'") + " union all " + rows.format(2, "null") + " union all " + rows.format(3, "null"))
+    lab.run(events)
+    lab.build(rows.format(1, "'a'") + " union all " + rows.format(2, "'b'") + " union all " + rows.format(3, "null"))
+    run = lab.run(events)
+    assert (run.counts.delivered, run.counts.rejected, run.counts.removed) == (1, 1, 0)
+    lab.build(rows.format(2, "'b'"))
+    assert lab.plan(events).removed == 1

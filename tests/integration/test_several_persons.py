@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lab import Lab
-from people import make_person, noted
+from people import make_person, noted, people
 
 from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.sync_run import RunStatus
@@ -107,3 +107,15 @@ def test_rows_that_would_make_one_person_are_rejected(lab: Lab) -> None:
     assert (run.counts.delivered, run.counts.rejected, run.counts.skipped) == (1, 2, 1)
     assert run.reasons == (("rows of several e-mail addresses would make the person of one distinct_id", 2),)
     assert set(noted(lab.posthog)) == {"crm2"}
+
+
+def test_a_person_that_is_made_gets_its_address_and_one_that_is_found_keeps_its_own(lab: Lab) -> None:
+    make_person(lab.posthog, "known", email="Known@Example.com")
+    wide = "repeat('w', 80000)"
+    lab.build(f"select 'known@example.com ' as email, {wide} as note union all select 'New@example.com', {wide}")
+    annotation = {"object": "person", "sync_key": {"email": "email"}, "create_with": "email", "properties": "all"}
+    run = lab.run(annotation)
+    assert run.counts.delivered == 2
+    found = people(lab.posthog)
+    assert (found["known"]["email"], found["new@example.com"]["email"]) == ("Known@Example.com", "new@example.com")
+    assert set(found["known"]) == {"email", "note"}

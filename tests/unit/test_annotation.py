@@ -184,7 +184,7 @@ def test_person_by_email_becomes_a_sync(create_with: object, expected: CreateWit
     assert (sync.sync_key, sync.distinct_id) == (SyncKey(KeyKind.EMAIL, "email"), None)
     assert (sync.create_with, sync.on_several, sync.unset) == (expected, OnSeveral.OLDEST, ("old_plan", "old_tier"))
     left_out = {"customer_id"} if isinstance(expected, Column) else set()
-    assert set(declared_properties(sync)) == {"email", "customer_id", "plan"} - left_out
+    assert set(declared_properties(sync)) == {"customer_id", "plan"} - left_out
 
 
 def test_update_only_creates_nobody() -> None:
