@@ -18,6 +18,7 @@ from dbt_posthog_sync.errors import SyncError, UserError
 from dbt_posthog_sync.options import (
     ShardParameter,
     connection_options,
+    gate_options,
     project_options,
     scan_options,
     selection_options,
@@ -105,6 +106,7 @@ def validate(
 @cli.command(epilog=_example("dbt-posthog-sync plan --select orders"))
 @selection_options
 @scan_options
+@gate_options
 @project_options
 @connection_options
 def plan(**values: Any) -> None:
@@ -112,29 +114,35 @@ def plan(**values: Any) -> None:
 
     Staged rows live in temporary tables; nothing in the warehouse changes.
     """
-    from dbt_posthog_sync.reporter import as_json, plan_text, plan_values
+    from dbt_posthog_sync.reporter import as_json, held_back_text, held_back_values, plan_text, plan_values
 
     check_combination({"mock": False, **values})
     output, options = values["output"], session_options(values)
     objections: list[str] = []
     plans: list[Plan] = []
     with open_session(options) as session:
+        held_back = session.held_back
+        if output == "text":
+            for held in held_back:
+                click.echo(held_back_text(held))
         for found in session.plans():
             plans += [found.plan] if found.plan else []
             objections += [found.objection] if found.objection else []
             if output == "text" and found.plan:
                 click.echo(plan_text(found.plan))
     if output == "json":
-        click.echo(as_json("plan", plans=[plan_values(one) for one in plans], objections=objections))
+        skipped = [held_back_values(one) for one in held_back]
+        click.echo(as_json("plan", plans=[plan_values(one) for one in plans], skipped=skipped, objections=objections))
     for objection in objections:
         say(f"A run would stop: {objection}")
-    if objections:
+    if objections or held_back:
         sys.exit(1)
 
 
 @cli.command(epilog=_example("dbt-posthog-sync run --target prod"))
 @selection_options
 @scan_options
+@gate_options
 @click.option("--mock", is_flag=True, help="Print the exact requests instead of sending them; needs no key.")
 @click.option("--adopt", metavar="OLD_NAME", help="Go on with the state of a sync that was renamed; select one sync.")
 @click.option("--shard", type=ShardParameter(), help="Run one of n parts, such as 2/4, beside runs of the others.")
@@ -147,7 +155,8 @@ def run(**values: Any) -> None:
 
     \b
     Exit codes:
-      0 done            1 rows rejected, or stopped by a guard     2 wrong usage or annotation
+      0 done            1 rows rejected, syncs held back, or stopped by a guard
+      2 wrong usage or annotation
       3 a bug           4 warehouse or PostHog unreachable         130, 143 interrupted, terminated
     """
     check_combination(values)
@@ -158,6 +167,7 @@ def run(**values: Any) -> None:
 
 @cli.command(epilog=_example("dbt-posthog-sync retry --select orders"))
 @selection_options
+@gate_options
 @sending_options
 @project_options
 @connection_options

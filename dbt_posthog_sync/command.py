@@ -38,4 +38,9 @@ def open_session(options: SessionOptions) -> Session:
     from dbt_posthog_sync.session import Session
 
     project = load_project(options.project_dir, options.target_path)
-    return Session(project, options)
+    if not options.gates:
+        return Session(project, options)
+    gate = project.gate(options.run_results)
+    for warning in gate.warnings:
+        say(f"Warning: {warning}")
+    return Session(project, options, gate)

@@ -4,6 +4,7 @@
 SyncError
 |-- UserError                 exit 2   the user wrote something wrong; carries all problems
 |   |-- ManifestError         exit 2   no manifest, or one that cannot be read
+|   |-- RunResultsError       exit 2   a run_results.json that cannot be read
 |   |-- AnnotationError       exit 2   one or more annotations are wrong
 |   |-- SettingsError         exit 2   posthog_sync.yml, a key or an option is wrong
 |   `-- StateError            exit 2   the state schema is not one this program can use
@@ -55,6 +56,10 @@ class UserError(SyncError):
 
 class ManifestError(UserError):
     """The dbt manifest is missing or cannot be read."""
+
+
+class RunResultsError(UserError):
+    """dbt's run_results.json cannot be read."""
 
 
 class AnnotationError(UserError):

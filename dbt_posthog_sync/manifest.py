@@ -138,6 +138,22 @@ def manifest_from(document: object, *, file: str = "manifest.json", keep: Collec
     return _manifest(contents_from(document), file, keep)
 
 
+def models_of_tests(path: Path, tests: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return, for each test by its id, the ids of the nodes it is attached to; of all it reads when to none.
+
+    Raises:
+        ManifestError: the manifest cannot be read.
+    """
+    document = _mapping(_read_contents(path, tests).document)
+    known = {**_mapping(document.get("nodes")), **_mapping(document.get("unit_tests"))}
+    return {test: _tested(_mapping(known.get(test))) for test in tests}
+
+
+def _tested(raw: _Json) -> tuple[str, ...]:
+    attached = _text(raw, "attached_node")
+    return (attached,) if attached else tuple(map(str, _mapping(raw.get("depends_on")).get("nodes") or ()))
+
+
 def _manifest(contents: Contents, file: str, keep: Collection[str]) -> Manifest:
     document = contents.document
     metadata = _mapping(document).get("metadata")

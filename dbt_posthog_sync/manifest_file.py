@@ -67,6 +67,8 @@ class _Piece:
     @property
     def section(self) -> str:
         """The part of the manifest it comes from; `disabled` holds a list under each key."""
+        if self.kind == "unit_test":
+            return "unit_tests"
         if self.kind not in _NODE_KINDS:
             return ""
         value = len(self.unique_id) + len('"":')
@@ -89,7 +91,7 @@ def contents_of(content: bytes, keep: Collection[str] = ()) -> Contents:
 
     Args:
         content: the text, UTF-8.
-        keep: names of nodes to return although nothing in them mentions PostHog.
+        keep: names or ids of nodes to return although nothing in them mentions PostHog.
 
     Raises:
         ValueError: the text is not JSON.
@@ -125,10 +127,11 @@ def _scanned(content: bytes, keep: Collection[str]) -> Contents | None:
     if start < 0 or not pieces:
         return None
     _check_end(pieces[-1])
-    document: dict[str, Any] = {"nodes": {}, "sources": {}, "disabled": {}}
+    document: dict[str, Any] = {"nodes": {}, "sources": {}, "unit_tests": {}, "disabled": {}}
     document["metadata"] = _first_value(content[start : content.index(pieces[0].text)])
     for piece in pieces:
-        if (_MENTION in piece.text.lower() or piece.name in keep) and piece.section:
+        is_wanted = piece.name in keep or piece.unique_id in keep or _MENTION in piece.text.lower()
+        if is_wanted and piece.section:
             document[piece.section][piece.unique_id] = _first_value(piece.text)
     enabled = [piece for piece in pieces if piece.section in ("nodes", "sources") and piece.kind in QUERYABLE]
     files = frozenset(piece.property_file for piece in enabled) - {""}

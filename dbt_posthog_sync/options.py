@@ -53,6 +53,15 @@ connection_options = _options(
     click.option("--threads", type=click.IntRange(min=1), help="Threads, as the profile may use them."),
     click.option("--vars", "variables", default="{}", help="YAML of variables, as the profile may use them."),
 )
+gate_options = _options(
+    click.option(
+        "--run-results",
+        type=click.Path(dir_okay=False, path_type=Path),
+        multiple=True,
+        help="A run_results.json of dbt that may hold models back, instead of the one in the target folder.",
+    ),
+    click.option("--no-gate", is_flag=True, help="Hold no model back for what dbt's run_results.json says."),
+)
 scan_options = _options(
     click.option("--full-scan", is_flag=True, help="Look at every row, whatever the cursor says."),
     click.option("--full-refresh", is_flag=True, help="Forget what was delivered and send everything again."),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dbt_posthog_sync.annotation import Annotations, check_annotations
 from dbt_posthog_sync.annotation.property_file import property_file_problems
 from dbt_posthog_sync.errors import AnnotationError, SettingsError, UserError
+from dbt_posthog_sync.gate import Gate, read_gate
 from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.manifest import Manifest, read_manifest
 from dbt_posthog_sync.problem import Problem
@@ -83,6 +84,15 @@ class Project:
                 )
             )
         return select(self.syncs, select_words, exclude_words)
+
+    def gate(self, run_results: Sequence[Path] = ()) -> Gate:
+        """What may pass after what dbt just did, by these files or by the one beside the manifest.
+
+        Raises:
+            RunResultsError: a file cannot be read.
+            UnsafePlan: the tables were built without their rows.
+        """
+        return read_gate(self.manifest, self.target_path, run_results)
 
 
 def annotations_of(folder: Path, manifest: Manifest, settings: Settings | None) -> Annotations:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dbt_posthog_sync.diagnosis import Check
+from dbt_posthog_sync.gate import HeldBack
 from dbt_posthog_sync.ingestion_warning import meaning_of
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.proof import Proof
@@ -107,6 +108,17 @@ def plan_values(plan: Plan) -> dict[str, Any]:
             "examples": dict(plan.staged.examples),
         },
     }
+
+
+def held_back_text(held: HeldBack) -> str:
+    """A sync that a plan leaves out, as people read it."""
+    return f"{held.sync.name}: would be skipped\n  {held.reason}"
+
+
+def held_back_values(held: HeldBack) -> dict[str, Any]:
+    """A sync that a plan leaves out, as JSON values."""
+    sync = held.sync
+    return {"sync": sync.name, "model": sync.model.name, "status": RunStatus.SKIPPED.value, "message": held.reason}
 
 
 def run_text(run: SyncRun) -> str:

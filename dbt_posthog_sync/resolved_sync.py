@@ -87,7 +87,7 @@ class ResolvedSync:
     @property
     def id(self) -> str:
         """Identity of the sync's state: project and name, nothing that a rename of the model changes."""
-        return hashlib.sha256(f"{self.sync.project}\x1f{self.sync.name}".encode()).hexdigest()[:16]
+        return self.sync.id
 
     @property
     def key_is_composed(self) -> bool:

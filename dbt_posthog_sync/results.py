@@ -14,7 +14,7 @@ from typing import Any
 
 from dbt_posthog_sync import __version__
 from dbt_posthog_sync.errors import SyncError, UserError
-from dbt_posthog_sync.sync_run import SyncRun
+from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 
 RESULTS_FILE = "posthog_sync_results.json"
 RESULTS_VERSION = 1
@@ -52,7 +52,8 @@ class Results:
     @property
     def has_sent(self) -> bool:
         """True when syncs were run, and PostHog took what it was given."""
-        return bool(self._runs) and not any(run.is_posthog_away for run in self._runs)
+        begun = [run for run in self._runs if run.status is not RunStatus.SKIPPED]
+        return bool(begun) and not any(run.is_posthog_away for run in begun)
 
     def __enter__(self) -> Results:
         self._begun = self.clock()

@@ -29,6 +29,7 @@ _TOLD_OPTIONS = frozenset(
         "adopt",
         "force",
         "shard",
+        "no_gate",
     }
 )
 """Options that the results file repeats: what was asked for, and nothing about the machine."""
@@ -120,6 +121,8 @@ def mock(options: SessionOptions, output: str) -> int:
 
     requests, code = 0, 0
     with open_session(options) as session:
+        for held in session.held_back:
+            say(f"{held.sync.name}: {held.reason}")
         for name, request in session.mocked():
             if isinstance(request, UnsafePlan):
                 say(f"Not shown: {request}")

@@ -20,6 +20,7 @@ from dbt_posthog_sync.delivery import DeliverySettings
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
+from dbt_posthog_sync.gate import Gate, HeldBack
 from dbt_posthog_sync.http import RetryPolicy, Timeout
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
@@ -64,6 +65,8 @@ class SessionOptions:
     steal: bool = False
     mock: bool = False
     sends: bool = False
+    gates: bool = False
+    run_results: tuple[Path, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -74,7 +77,8 @@ class SessionOptions:
             SettingsError: `--vars` is no YAML mapping.
         """
         known = {name: values[name] for name in cls.__slots__ if name in values}
-        return cls(**{**known, "variables": _variables(values.get("variables", "{}")), "environ": environ})
+        made = {"variables": _variables(values.get("variables", "{}")), "gates": not values.get("no_gate", True)}
+        return cls(**{**known, **made, "environ": environ})
 
     def dbt_options(self, folder: Path) -> DbtOptions:
         """Where dbt finds the connection of the project in this folder."""
@@ -99,9 +103,10 @@ class PlanFound:
 class Session:
     """Use as a context manager: the warehouse is connected inside."""
 
-    def __init__(self, project: Project, options: SessionOptions) -> None:
+    def __init__(self, project: Project, options: SessionOptions, gate: Gate | None = None) -> None:
         self._project = project
         self._options = options
+        self._gate = gate or Gate()
         self._run_id = str(uuid.uuid4())
         self._stack = ExitStack()
         self._runner: Runner | None = None
@@ -117,6 +122,9 @@ class Session:
         if options.sends:
             self._check_target()
         self._check_adoption()
+        self._held_back = self._gate.held_back(self._syncs)
+        held = {one.sync.name for one in self._held_back}
+        self._syncs = tuple(sync for sync in self._syncs if sync.name not in held)
         self._key = self._project_key()
         self._access = Access(self._settings, options.environ)
         self._stack.callback(self._access.close)
@@ -127,6 +135,11 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    @property
+    def held_back(self) -> tuple[HeldBack, ...]:
+        """The selected syncs that dbt's results hold back; nothing below plans or runs them."""
+        return self._held_back
 
     def plans(self) -> Iterator[PlanFound]:
         """Plan every sync; staged rows are temporary.
@@ -165,7 +178,10 @@ class Session:
                 yield resolved.sync.name, request
 
     def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
-        """Run every sync, one after the other."""
+        """Run every sync, one after the other; those that are held back are told first."""
+        yield from (one.as_run(self._run_id, self._project.manifest.invocation_id) for one in self._held_back)
+        if not self._syncs:
+            return
         planner = self._planner(None if progress is None else lambda name, asked: progress(name, asked, 0))
         # Persons that are deleted come first, so that nothing is sent to them in the same run.
         syncs = sorted(planner.resolve(self._syncs), key=lambda resolved: not resolved.deletes)

@@ -6,6 +6,7 @@ the warehouse's column types (that is `resolver`) and nothing of how rows travel
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -231,6 +232,11 @@ class Sync:
     create_with: CreateWith | None = None
     unset: tuple[str, ...] = ()
     path: str = "$"
+
+    @property
+    def id(self) -> str:
+        """Identity of the sync's state: project and name, nothing that a rename of the model changes."""
+        return hashlib.sha256(f"{self.project}\x1f{self.name}".encode()).hexdigest()[:16]
 
     @property
     def needs_identities(self) -> bool:
