@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from dbt_posthog_sync import __version__
-from dbt_posthog_sync.command import load_project, open_session, session_options
+from dbt_posthog_sync.command import load_project, open_session, selected_syncs, session_options
 from dbt_posthog_sync.errors import SyncError, UserError
 from dbt_posthog_sync.options import (
+    SelectingCommand,
     ShardParameter,
     connection_options,
     gate_options,
@@ -81,29 +82,25 @@ def init(model: str | None, object_name: str, project_dir: Path | None, target_p
         click.echo(annotation, nl=False)
 
 
-@cli.command(epilog=_example("dbt parse && dbt-posthog-sync validate"))
+@cli.command(cls=SelectingCommand, epilog=_example("dbt parse && dbt-posthog-sync validate"))
 @selection_options
 @project_options
-def validate(
-    select_words: tuple[str, ...],
-    exclude_words: tuple[str, ...],
-    project_dir: Path | None,
-    target_path: Path | None,
-    output: str,
-) -> None:
-    """Check settings and annotations against the manifest, without a warehouse and without dbt."""
+def validate(**values: Any) -> None:
+    """Check settings and annotations against the manifest, without a warehouse and without dbt.
+
+    Only a selection that the manifest cannot answer, such as state:modified, calls dbt.
+    """
     from dbt_posthog_sync.reporter import as_json, sync_values, syncs_text
 
-    project = load_project(project_dir, target_path)
-    syncs = project.selected(select_words, exclude_words)
-    if output == "json":
+    syncs = selected_syncs(load_project(values["project_dir"], values["target_path"]), values)
+    if values["output"] == "json":
         click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs]))
         return
     click.echo(syncs_text(syncs))
     say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
 
 
-@cli.command(epilog=_example("dbt-posthog-sync plan --select orders"))
+@cli.command(cls=SelectingCommand, epilog=_example("dbt-posthog-sync plan --select orders"))
 @selection_options
 @scan_options
 @gate_options
@@ -117,10 +114,10 @@ def plan(**values: Any) -> None:
     from dbt_posthog_sync.reporter import as_json, held_back_text, held_back_values, plan_text, plan_values
 
     check_combination({"mock": False, **values})
-    output, options = values["output"], session_options(values)
+    output = values["output"]
     objections: list[str] = []
     plans: list[Plan] = []
-    with open_session(options) as session:
+    with open_session(values) as session:
         held_back = session.held_back
         if output == "text":
             for held in held_back:
@@ -139,7 +136,7 @@ def plan(**values: Any) -> None:
         sys.exit(1)
 
 
-@cli.command(epilog=_example("dbt-posthog-sync run --target prod"))
+@cli.command(cls=SelectingCommand, epilog=_example("dbt-posthog-sync run --target prod"))
 @selection_options
 @scan_options
 @gate_options
@@ -161,11 +158,11 @@ def run(**values: Any) -> None:
     """
     check_combination(values)
     if values["mock"]:
-        sys.exit(mock(session_options(values), values["output"]))
+        sys.exit(mock(values))
     sys.exit(send("run", values))
 
 
-@cli.command(epilog=_example("dbt-posthog-sync retry --select orders"))
+@cli.command(cls=SelectingCommand, epilog=_example("dbt-posthog-sync retry --select orders"))
 @selection_options
 @gate_options
 @sending_options
@@ -192,7 +189,7 @@ def verify(run_id: str | None, wait: int, **values: Any) -> None:
     """
     from dbt_posthog_sync.verification import verify_dispatch
 
-    with open_session(session_options(values)) as session:
+    with open_session(values) as session:
         api, sent = session.private_api(), session.dispatch(run_id)
     sys.exit(verify_dispatch(api, sent, values["output"], wait))
 
@@ -205,7 +202,7 @@ def status(**values: Any) -> None:
     """Show what is synced, how the last runs went, and which rows are rejected."""
     from dbt_posthog_sync.reporter import as_json, status_text
 
-    with open_session(session_options(values)) as session:
+    with open_session(values) as session:
         found = session.status(values["last"])
     click.echo(as_json("status", **found) if values["output"] == "json" else status_text(found))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dbt_posthog_sync.terminal import say
 
 if TYPE_CHECKING:
+    from dbt_posthog_sync.dbt_program import DbtProgram
     from dbt_posthog_sync.project import Project
     from dbt_posthog_sync.session import Session, SessionOptions
+    from dbt_posthog_sync.sync import Sync
 
 # Imports inside the functions are late on purpose: `--help` and `validate` must not wait for dbt.
 # ruff: noqa: PLC0415
@@ -26,21 +29,56 @@ def load_project(project_dir: Path | None, target_path: Path | None) -> Project:
     return project
 
 
-def session_options(values: dict[str, Any]) -> SessionOptions:
+def selected_syncs(project: Project, values: Mapping[str, Any]) -> tuple[Sync, ...]:
+    """The syncs that the options of a command select; none where what they ask for is nothing today."""
+    from dbt_posthog_sync.selection import Selection
+
+    wanted, unwanted = tuple(values.get("select_words", ())), tuple(values.get("exclude_words", ()))
+    selection = Selection(wanted, unwanted, values.get("selector"))
+    syncs = project.selected(selection, _dbt_program(project, values).listed)
+    if not syncs:
+        say("No sync is selected now, so there is nothing to do.")
+    return syncs
+
+
+def _dbt_program(project: Project, values: Mapping[str, Any]) -> DbtProgram:
+    """dbt, called with the same project, connection and variables that the command was given."""
+    from dbt_posthog_sync.dbt_program import DbtProgram
+    from dbt_posthog_sync.warehouse.profile import DbtOptions
+
+    folder = values.get("profiles_dir") or os.environ.get("DBT_PROFILES_DIR")
+    profiles = DbtOptions(project.folder, Path(folder) if folder else None).profiles_folder
+    state, variables = values.get("state"), values.get("variables", "{}")
+    options = {
+        "--project-dir": project.folder,
+        "--profiles-dir": profiles if (profiles / "profiles.yml").is_file() else None,
+        "--profile": values.get("profile"),
+        "--target": values.get("target"),
+        "--target-path": project.target_path if values.get("target_path") else None,
+        "--vars": None if variables == "{}" else variables,
+        "--state": state and state.absolute(),
+    }
+    given = (word for name, value in options.items() if value is not None for word in (name, str(value)))
+    return DbtProgram(values.get("dbt_executable"), tuple(given))
+
+
+def session_options(values: Mapping[str, Any]) -> SessionOptions:
     """The parameters of a command as a session reads them."""
     from dbt_posthog_sync.session import SessionOptions
 
     return SessionOptions.from_command(values, os.environ)
 
 
-def open_session(options: SessionOptions) -> Session:
-    """A session, to be entered."""
+def open_session(values: Mapping[str, Any]) -> Session:
+    """A session, to be entered. dbt is asked before, since a DuckDB file admits one process at a time."""
     from dbt_posthog_sync.session import Session
 
+    options = session_options(values)
     project = load_project(options.project_dir, options.target_path)
+    syncs = selected_syncs(project, values)
     if not options.gates:
-        return Session(project, options)
+        return Session(project, syncs, options)
     gate = project.gate(options.run_results)
     for warning in gate.warnings:
         say(f"Warning: {warning}")
-    return Session(project, options, gate)
+    return Session(project, syncs, options, gate)

@@ -5,6 +5,7 @@ SyncError
 |-- UserError                 exit 2   the user wrote something wrong; carries all problems
 |   |-- ManifestError         exit 2   no manifest, or one that cannot be read
 |   |-- RunResultsError       exit 2   a run_results.json that cannot be read
+|   |-- DbtProgramError       exit 2   the user's dbt program is missing, or refuses
 |   |-- AnnotationError       exit 2   one or more annotations are wrong
 |   |-- SettingsError         exit 2   posthog_sync.yml, a key or an option is wrong
 |   `-- StateError            exit 2   the state schema is not one this program can use
@@ -60,6 +61,10 @@ class ManifestError(UserError):
 
 class RunResultsError(UserError):
     """dbt's run_results.json cannot be read."""
+
+
+class DbtProgramError(UserError):
+    """The user's dbt program is missing, or refuses what it is asked."""
 
 
 class AnnotationError(UserError):

@@ -256,6 +256,7 @@ def _model_ref(raw: _Json, project: str) -> ModelRef:
         tags=tuple(str(tag) for tag in raw.get("tags") or ()),
         path=_text(raw, "original_file_path"),
         package=package,
+        fqn=tuple(map(str, raw.get("fqn") or ())),
         columns=tuple(ModelColumn(_text(column, "name") or key) for key, column in columns.items()),
     )
 

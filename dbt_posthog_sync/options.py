@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from dbt_posthog_sync.dbt_program import EXECUTABLE_VARIABLE
 from dbt_posthog_sync.shard import Shard
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -20,6 +21,30 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
         return command
 
     return decorate
+
+
+class SelectingCommand(click.Command):
+    """Takes several words after one `--select` or `--exclude`, as dbt does: `-s orders people`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give each further word an option of its own."""
+        return super().parse_args(ctx, list(_spread(args)))
+
+
+def _spread(args: Iterable[str]) -> Iterator[str]:
+    option, has_value = "", False
+    for arg in args:
+        if arg.startswith("-"):
+            option, equals, _ = arg.partition("=")
+            has_value = bool(equals)
+        elif has_value and option in _SELECTING:
+            yield option
+        else:
+            has_value = True
+        yield arg
+
+
+_SELECTING = frozenset({"--select", "-s", "--exclude"})
 
 
 class ShardParameter(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
@@ -43,8 +68,20 @@ project_options = _options(
     click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of what is printed."),
 )
 selection_options = _options(
-    click.option("--select", "-s", "select_words", multiple=True, help="Syncs to take, in dbt's words."),
-    click.option("--exclude", "exclude_words", multiple=True, help="Syncs to leave out, in dbt's words."),
+    click.option(
+        "--select", "-s", "select_words", metavar="WORDS", multiple=True, help="Syncs to take, in dbt's words."
+    ),
+    click.option(
+        "--exclude", "exclude_words", metavar="WORDS", multiple=True, help="Syncs to leave out, in dbt's words."
+    ),
+    click.option("--selector", metavar="NAME", help="A selector of the project's selectors.yml instead; asks dbt."),
+    click.option("--state", type=_folder, envvar="DBT_STATE", help="Folder of dbt's artifacts for `state:`."),
+    click.option(
+        "--dbt-executable",
+        metavar="PATH",
+        envvar=EXECUTABLE_VARIABLE,
+        help="dbt, for what only dbt can select; without it, the one on the PATH.",
+    ),
 )
 connection_options = _options(
     click.option("--profiles-dir", type=_folder, envvar="DBT_PROFILES_DIR", help="Folder of profiles.yml."),

@@ -13,7 +13,7 @@ from dbt_posthog_sync.gate import Gate, read_gate
 from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.manifest import Manifest, read_manifest
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.selection import select
+from dbt_posthog_sync.selection import AskDbt, Selection, select
 from dbt_posthog_sync.settings import SETTINGS_FILE, Identities, Settings, read_settings
 from dbt_posthog_sync.sync import ModelRef, Sync
 
@@ -68,11 +68,11 @@ class Project:
             raise AnnotationError(*annotations.problems)
         return cls(folder, target, settings, manifest, annotations.syncs, model)
 
-    def selected(self, select_words: tuple[str, ...], exclude_words: tuple[str, ...]) -> tuple[Sync, ...]:
-        """The syncs that the selection means.
+    def selected(self, selection: Selection, ask: AskDbt) -> tuple[Sync, ...]:
+        """The syncs that the selection means; dbt is asked where the manifest does not say.
 
         Raises:
-            UserError: a selector is not understood or matches nothing, or nothing is annotated.
+            UserError: a selector is not understood or matches nothing, nothing is annotated, or dbt does not answer.
         """
         if not self.syncs:
             raise AnnotationError(
@@ -83,7 +83,7 @@ class Project:
                     file=str(self.target_path / "manifest.json"),
                 )
             )
-        return select(self.syncs, select_words, exclude_words)
+        return select(self.syncs, selection, ask)
 
     def gate(self, run_results: Sequence[Path] = ()) -> Gate:
         """What may pass after what dbt just did, by these files or by the one beside the manifest.

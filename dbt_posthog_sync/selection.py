@@ -1,126 +1,115 @@
-"""Selection: which syncs a run is about, in the words of dbt's `--select` and `--exclude`.
+"""Selection: which syncs a command is about, in the words of dbt's `--select`, `--exclude` and `--selector`.
 
-Words apart by a space are a union, words joined by a comma an intersection, as in dbt. What needs dbt's graph or state
-is refused by name.
+Words apart by a space are a union, words joined by a comma an intersection, as in dbt. What the manifest can answer is
+answered from it. The rest, such as graph operators and `state:`, is asked of dbt itself, with as few calls as do.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from dbt_posthog_sync.errors import UserError
 from dbt_posthog_sync.problem import Problem
+from dbt_posthog_sync.selector import depends_on_state, is_match, needs_dbt, problems_of
 from dbt_posthog_sync.spelling import did_you_mean, listed
 from dbt_posthog_sync.sync import Sync
 
-_ANNOTATION = "config.meta.posthog_sync"
-_GRAPH = re.compile(r"^(?:@|\d*\+)|\+\d*$")
+AskDbt = Callable[[Sequence[str]], Collection[str]]
+"""Given options of `dbt ls`, returns the ids of the nodes that it lists."""
 
 
-def select(syncs: Sequence[Sync], select: Iterable[str] = (), exclude: Iterable[str] = ()) -> tuple[Sync, ...]:
-    """Return the selected syncs without the excluded ones, in their own order; without `select`, all are selected.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked for.
+
+    Attributes:
+        select: words of `--select`; without any, everything is selected.
+        exclude: words of `--exclude`.
+        selector: name of a selector in the project's selectors.yml; it stands alone.
+    """
+
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    selector: str | None = None
+
+
+def select(syncs: Sequence[Sync], selection: Selection, ask: AskDbt) -> tuple[Sync, ...]:
+    """Return the selected syncs without the excluded ones, in their own order.
+
+    None are returned where the selection depends on a state (`state:modified`) and nothing is of this kind now.
 
     Raises:
-        UserError: a selector is not supported, or matches nothing.
+        UserError: a word is wrong, or matches nothing; or dbt is needed and does not answer.
     """
-    selectors, exclusions = _split(select), _split(exclude)
-    problems = [problem for word in (*selectors, *exclusions) for problem in _problems(word, syncs)]
+    if selection.selector is not None:
+        if selection.select or selection.exclude:
+            raise UserError(Problem("--selector stands alone.", "Leave --select and --exclude out, or use them only."))
+        found = _of_dbt(syncs, ask, ("--selector", selection.selector))
+        if not found:
+            raise UserError(_no_match([f"--selector {selection.selector}"], syncs))
+        return found
+    wanted, unwanted = _split(selection.select), _split(selection.exclude)
+    problems = [problem for word in (*wanted, *unwanted) for problem in _problems(word, syncs)]
     if problems:
         raise UserError(*problems)
-    wanted = {sync.name for word in selectors for sync in _matches(word, syncs)}
-    unwanted = {sync.name for word in exclusions for sync in _matches(word, syncs)}
-    return tuple(sync for sync in syncs if (not selectors or sync.name in wanted) and sync.name not in unwanted)
+    names = _names(wanted, syncs, ask) if wanted else {sync.name for sync in syncs}
+    names -= _names(unwanted, syncs, ask)
+    return tuple(sync for sync in syncs if sync.name in names)
 
 
 def _split(words: Iterable[str]) -> list[str]:
-    return [word for text in words for word in text.split()]
+    return list(dict.fromkeys(word for text in words for word in text.split()))
 
 
 def _problems(word: str, syncs: Sequence[Sync]) -> list[Problem]:
-    """Return what is wrong with one selector: parts that are not supported, else that it matches nothing."""
-    unsupported = [problem for part in word.split(",") for problem in _unsupported(part)]
-    if unsupported or _matches(word, syncs):
-        return unsupported
+    """Return what is wrong with one word: its selectors, else that it matches nothing, if that can be seen already."""
+    selectors = word.split(",")
+    wrong = [problem for selector in selectors for problem in problems_of(selector)]
+    own = [selector for selector in selectors if not needs_dbt(selector)]
+    if wrong or not own or _matches(own, syncs):
+        return wrong
+    return [_no_match([word], syncs)]
+
+
+def _no_match(words: Sequence[str], syncs: Iterable[Sync]) -> Problem:
     names = sorted({sync.name for sync in syncs} | {sync.model.name for sync in syncs})
-    hint = did_you_mean(word, names)
-    if not hint:
-        hint = f"There are {listed(names)}." if names else "No model is annotated."
-    return [Problem(f"the selector `{word}` matches no sync.", hint)]
+    message = f"the selector {listed(words)} matches no sync."
+    if not names:
+        return Problem(message, "No model is annotated.")
+    hint = did_you_mean(words[0].strip("@+0123456789"), names)
+    return Problem(message, hint or f"There are {listed(names)}.")
 
 
-def _unsupported(part: str) -> list[Problem]:
-    method, colon, value = part.partition(":")
-    if not part.strip() or (colon and not value):
-        return [Problem(f"the selector `{part}` is empty.", "Remove it, or write what it should select.")]
-    if _GRAPH.search(part):
-        message = f"graph operators are not supported yet (`{part}`)."
-        return [Problem(message, "Select by name, tag or path; syncs do not depend on one another.")]
-    if colon and method not in _METHODS:
-        known = [f"{name}:" for name in _METHODS]
-        hint = did_you_mean(f"{method}:", known) or f"Supported are names, {listed(known)}."
-        return [Problem(f"the selector method `{method}:` is not supported yet.", hint)]
-    return []
+def _names(words: Sequence[str], syncs: Sequence[Sync], ask: AskDbt) -> set[str]:
+    """Return the names of the syncs that any of the words means.
+
+    Words for dbt alone are asked in one call; one that is joined with a word of ours needs a call of its own.
+
+    Raises:
+        UserError: words that dbt was asked for match nothing.
+    """
+    found = {sync.name for word in words if not _asks(word) for sync in _matches(word.split(","), syncs)}
+    whole = [word for word in words if all(map(needs_dbt, word.split(",")))]
+    mixed = [word for word in words if _asks(word) and word not in whole]
+    for group in ([whole] if whole else []) + [[word] for word in mixed]:
+        asked = [",".join(filter(needs_dbt, word.split(","))) for word in group]
+        own = [selector for selector in group[0].split(",") if not needs_dbt(selector)]
+        matched = _matches(own, _of_dbt(syncs, ask, ("--select", *asked)))
+        if not matched and not all(any(map(depends_on_state, word.split(","))) for word in group):
+            raise UserError(_no_match(group, syncs))
+        found |= {sync.name for sync in matched}
+    return found
 
 
-def _matches(word: str, syncs: Sequence[Sync]) -> list[Sync]:
-    return [sync for sync in syncs if all(_is_match(part, sync) for part in word.split(","))]
+def _asks(word: str) -> bool:
+    return any(map(needs_dbt, word.split(",")))
 
 
-def _is_match(part: str, sync: Sync) -> bool:
-    method, colon, value = part.partition(":")
-    if colon:
-        return _METHODS[method](value, sync)
-    if "/" in part:
-        return _is_path(part, sync)
-    if part.endswith((".sql", ".py", ".csv", ".yml", ".yaml")):
-        return fnmatchcase(PurePosixPath(sync.model.path).name, part)
-    return _is_name(part, sync)
+def _of_dbt(syncs: Iterable[Sync], ask: AskDbt, options: Sequence[str]) -> tuple[Sync, ...]:
+    ids = frozenset(ask(options))
+    return tuple(sync for sync in syncs if sync.model.unique_id in ids)
 
 
-def _is_name(pattern: str, sync: Sync) -> bool:
-    return any(fnmatchcase(name, pattern) for name in (sync.name, sync.model.name, sync.model.unique_id))
-
-
-def _is_tag(pattern: str, sync: Sync) -> bool:
-    return any(fnmatchcase(tag, pattern) for tag in sync.model.tags)
-
-
-def _is_path(pattern: str, sync: Sync) -> bool:
-    """Tell whether the model's file is the path, lies below it, or fits it as a pattern."""
-    own = PurePosixPath(sync.model.path.replace("\\", "/"))
-    wanted = pattern.rstrip("/").removeprefix("./")
-    return any(fnmatchcase(str(place), wanted) for place in (own, *own.parents[:-1]))
-
-
-def _is_package(pattern: str, sync: Sync) -> bool:
-    return fnmatchcase(sync.model.package, sync.project if pattern == "this" else pattern)
-
-
-def _is_resource_type(value: str, sync: Sync) -> bool:
-    return sync.model.resource_type == value
-
-
-def _is_object(value: str, sync: Sync) -> bool:
-    return sync.object.value == value
-
-
-def _is_behavior(value: str, sync: Sync) -> bool:
-    return sync.behavior.value == value
-
-
-def _is_sync_name(pattern: str, sync: Sync) -> bool:
-    return fnmatchcase(sync.name, pattern)
-
-
-_METHODS: Mapping[str, Callable[[str, Sync], bool]] = {
-    "tag": _is_tag,
-    "path": _is_path,
-    "package": _is_package,
-    "resource_type": _is_resource_type,
-    f"{_ANNOTATION}.object": _is_object,
-    f"{_ANNOTATION}.behavior": _is_behavior,
-    f"{_ANNOTATION}.name": _is_sync_name,
-}
+def _matches(selectors: Sequence[str], syncs: Iterable[Sync]) -> list[Sync]:
+    return [sync for sync in syncs if all(is_match(selector, sync) for selector in selectors)]

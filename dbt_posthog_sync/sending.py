@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbt_posthog_sync.command import open_session, session_options
+from dbt_posthog_sync.command import open_session
 from dbt_posthog_sync.terminal import progress_bar, say
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.results import Results
-    from dbt_posthog_sync.session import Session, SessionOptions
+    from dbt_posthog_sync.session import Session
     from dbt_posthog_sync.sync_run import SyncRun
 
 _TOLD_OPTIONS = frozenset(
     {
         "select_words",
         "exclude_words",
+        "selector",
         "target",
         "profile",
         "full_scan",
@@ -65,9 +66,11 @@ def send(command: str, values: dict[str, Any]) -> int:
     folder = target_folder(values["project_dir"], values["target_path"])
     told = {name: value for name, value in values.items() if name in _TOLD_OPTIONS}
     args = {"command": command, **told, "shard": str(told["shard"]) if told.get("shard") else None}
-    options = session_options({**values, "sends": True})
     with Results(folder, args, say) as results:
-        with open_session(options) as session, Interruption(_stopping(session), _leave) as interruption:
+        with (
+            open_session({**values, "sends": True}) as session,
+            Interruption(_stopping(session), _leave) as interruption,
+        ):
             # A missing key is told before anything is sent.
             api = session.private_api() if values.get("verify") else None
             code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
@@ -113,14 +116,14 @@ def _run(session: Session, results: Results, output: str, *, allow_rejected: boo
     return max(codes, default=0)
 
 
-def mock(options: SessionOptions, output: str) -> int:
+def mock(values: Mapping[str, Any]) -> int:
     """Print every request that a run would send, and say the exit code: 1 where some cannot be shown."""
     from dbt_posthog_sync.destinations import Refusal
     from dbt_posthog_sync.errors import UnsafePlan
     from dbt_posthog_sync.reporter import as_json, request_text, request_values
 
-    requests, code = 0, 0
-    with open_session(options) as session:
+    requests, code, output = 0, 0, values["output"]
+    with open_session(values) as session:
         for held in session.held_back:
             say(f"{held.sync.name}: {held.reason}")
         for name, request in session.mocked():

@@ -33,6 +33,7 @@ from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
 from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.status import status_of
+from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
@@ -48,8 +49,6 @@ class SessionOptions:
 
     project_dir: Path | None = None
     target_path: Path | None = None
-    select_words: tuple[str, ...] = ()
-    exclude_words: tuple[str, ...] = ()
     profiles_dir: Path | None = None
     profile: str | None = None
     target: str | None = None
@@ -103,8 +102,11 @@ class PlanFound:
 class Session:
     """Use as a context manager: the warehouse is connected inside."""
 
-    def __init__(self, project: Project, options: SessionOptions, gate: Gate | None = None) -> None:
+    def __init__(
+        self, project: Project, syncs: tuple[Sync, ...], options: SessionOptions, gate: Gate | None = None
+    ) -> None:
         self._project = project
+        self._syncs = syncs
         self._options = options
         self._gate = gate or Gate()
         self._run_id = str(uuid.uuid4())
@@ -114,7 +116,6 @@ class Session:
 
     def __enter__(self) -> Session:
         options = self._options
-        self._syncs = self._project.selected(options.select_words, options.exclude_words)
         self._warehouse = DbtWarehouse(options.dbt_options(self._project.folder))
         problem = target_problem(self._project.manifest, self._project.target_path, self._syncs, self._warehouse)
         if problem is not None:

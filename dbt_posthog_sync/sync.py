@@ -157,6 +157,7 @@ class ModelRef:
         tags: dbt tags.
         path: path of the node's own file inside its project, for `path:` selection.
         package: name of the dbt package.
+        fqn: the qualified name by which dbt selects: package, folders, name.
         columns: columns that the manifest declares; often fewer than the relation has.
     """
 
@@ -171,6 +172,7 @@ class ModelRef:
     tags: tuple[str, ...] = ()
     path: str = ""
     package: str = ""
+    fqn: tuple[str, ...] = ()
     columns: tuple[ModelColumn, ...] = ()
 
 

@@ -122,7 +122,7 @@ class Shop:
         code = ended.value.code
         assert isinstance(code, int)
         for secret in (KEY, PASSWORD, "Traceback"):
-            assert secret not in out + err
+            assert secret not in out + err, out + err
         return Answer(code, out, err)
 
     def complaint(self, *words: str, code: int) -> str:

@@ -63,6 +63,7 @@ def test_the_results_file_tells_what_a_run_came_to(shop: Shop) -> None:
         "command": "run",
         "select_words": [shop.table],
         "exclude_words": [],
+        "selector": None,
         "target": None,
         "profile": None,
         "full_scan": False,

@@ -171,7 +171,7 @@ def test_a_target_that_may_not_send_can_plan_and_mock(shop: Shop, monkeypatch: p
     ("words", "expected"),
     [
         (("--select", "nope"), "the selector `nope` matches no sync"),
-        (("--select", "state:modified"), "the selector method `state:`"),
+        (("--select", "stat:modified"), "no selector method `stat:`. Did you mean `state:`"),
         (("--vars", "{a: ["), "--vars is not valid YAML. Write it as dbt does"),
         (("--vars", "text"), "--vars is no mapping. Write it as dbt does"),
     ],
