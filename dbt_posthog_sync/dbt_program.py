@@ -24,7 +24,9 @@ _ENVIRONMENT = {"DBT_LOG_FORMAT": "text", "DBT_USE_COLORS": "false", "DBT_SEND_A
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d(?:\.\d+)?\s+")
 _QUOTED_LINE = re.compile(r"^\d*\s*\|")  # dbt quotes profiles.yml around a mistake, and a password may be near
-_HEADINGS = ("Encountered an error", "Running with dbt")
+_HEADING = re.compile(
+    r"^(?:Encountered an error|Running with dbt|={3,} .* ={3,}$|\d+: <unknown>)"
+)  # of dbt 1 and dbt 2
 _LONGEST = 300
 
 
@@ -95,7 +97,7 @@ def _unique_ids(output: str) -> Iterator[str]:
 
 def _failure(output: str, code: int, options: Sequence[str]) -> Problem:
     lines = (_CLOCK.sub("", _COLOR.sub("", line).strip()) for line in output.splitlines())
-    kept = [line for line in lines if line and not _QUOTED_LINE.match(line) and not line.startswith(_HEADINGS)]
+    kept = [line for line in lines if line and not _QUOTED_LINE.match(line) and not _HEADING.match(line)]
     words = " ".join(kept).rstrip(".") or f"exit code {code}"
     words = words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"
     return Problem(f"dbt cannot list the selection: {words}.", f"Try it yourself: dbt ls {' '.join(options)}")

@@ -108,7 +108,9 @@ def gate_of(files: Sequence[RunResults], invocation_id: str, models: Mapping[str
         *_strangers(building, invocation_id),
         *_unknown_tests(test for test in failed if not models.get(test)),
     )
-    return Gate({**tested, **unbuilt}, warnings)
+    # A failed unit test is why dbt skipped its model, and says more than that.
+    told = {node: reason for node, reason in unbuilt.items() if node not in tested or statuses[node] != "skipped"}
+    return Gate({**tested, **told}, warnings)
 
 
 def _of_building(files: Iterable[RunResults]) -> list[RunResults]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dbt_posthog_sync.errors import UserError
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.selector import depends_on_state, is_match, needs_dbt, problems_of
+from dbt_posthog_sync.selector import depends_on_state, is_match, needs_dbt, plain_name, problems_of
 from dbt_posthog_sync.spelling import did_you_mean, listed
 from dbt_posthog_sync.sync import Sync
 
@@ -72,12 +72,16 @@ def _problems(word: str, syncs: Sequence[Sync]) -> list[Problem]:
     return [_no_match([word], syncs)]
 
 
-def _no_match(words: Sequence[str], syncs: Iterable[Sync]) -> Problem:
+def _no_match(words: Sequence[str], syncs: Sequence[Sync]) -> Problem:
     names = sorted({sync.name for sync in syncs} | {sync.model.name for sync in syncs})
     message = f"the selector {listed(words)} matches no sync."
     if not names:
         return Problem(message, "No model is annotated.")
-    hint = did_you_mean(words[0].strip("@+0123456789"), names)
+    of_graph = [sync for sync in syncs if any(sync.name == plain_name(word) != word for word in words)]
+    if of_graph:
+        hint = f"dbt does not know syncs: name the model of `{of_graph[0].name}`, `{of_graph[0].model.name}`."
+    else:
+        hint = did_you_mean(plain_name(words[0]), names)
     return Problem(message, hint or f"There are {listed(names)}.")
 
 

@@ -34,14 +34,19 @@ def needs_dbt(selector: str) -> bool:
     return bool(_GRAPH.search(selector)) or (bool(colon) and method not in _METHODS)
 
 
+def plain_name(selector: str) -> str:
+    """The selector without its graph operators."""
+    return _GRAPH.sub("", selector)
+
+
 def depends_on_state(selector: str) -> bool:
     """True when it may well match nothing, as on a day when nothing was modified."""
-    return _GRAPH.sub("", selector).partition(":")[0] in _OF_STATE
+    return plain_name(selector).partition(":")[0] in _OF_STATE
 
 
 def problems_of(selector: str) -> Iterator[Problem]:
     """What is wrong with it as a word."""
-    method, colon, value = _GRAPH.sub("", selector).partition(":")
+    method, colon, value = plain_name(selector).partition(":")
     if not method.strip() or (colon and not value):
         yield Problem(f"the selector `{selector}` is empty.", "Remove it, or write what it should select.")
     elif colon and not (method in _METHODS or method in _OF_DBT or method.startswith("config.")):

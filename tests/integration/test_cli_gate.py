@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from shop import ORDERS, Shop
 
 ROWS = ((1, "u1", 12.5), (2, "u2", 3.0))
+TINY = Path(__file__).parents[1] / "fixtures" / "tiny_project"
 INVOCATION = "00000000-0000-4000-8000-000000000000"
 
 pytestmark = pytest.mark.usefixtures("macros_are_read_once")
@@ -126,3 +131,41 @@ def test_what_is_odd_is_told_and_what_cannot_be_read_is_an_error(shop: Shop) -> 
     path.write_text("{")
     assert "--no-gate" in shop.complaint("run", code=2)
     assert "there is no such file" in shop.complaint("run", "--run-results", "none.json", code=2)
+
+
+FAILING_TEST = "select order_id from {{ ref('orders') }}\n"
+FAILING_UNIT_TEST = """
+unit_tests:
+  - name: has_two_views
+    model: page_views
+    given: []
+    expect: {rows: [{visitor_id: c1}, {visitor_id: c2}]}
+"""
+
+
+def test_what_the_real_dbt_writes_is_understood(shop: Shop, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(TINY, folder)
+    (folder / "tests").mkdir()
+    (folder / "tests" / "no_orders.sql").write_text(FAILING_TEST)
+    (folder / "models" / "unit.yml").write_text(FAILING_UNIT_TEST)
+    (folder / "models" / "customers.sql").write_text("select 1 as nothing_of_the_contract")
+    (folder / "profiles.yml").write_text(
+        yaml.safe_dump(
+            {"tiny": {"target": "dev", "outputs": {"dev": {"type": "duckdb", "path": str(tmp_path / "t.db")}}}}
+        )
+    )
+    subprocess.run(
+        [Path(sys.executable).parent / "dbt", "build", "--quiet"], cwd=folder, capture_output=True, check=False
+    )
+    words = ("--project-dir", str(folder), "--profiles-dir", str(folder), "--exclude", "accounts", "--output", "json")
+    answer = shop("plan", *words)
+    assert (answer.code, answer.err) == (1, "")
+    assert {one["sync"]: one["message"] for one in answer.json["skipped"]} == {
+        "orders": "Held back: its test `no_orders` failed.",
+        "page_views": "Held back: its test `has_two_views` failed.",
+        "customer_traits": "Held back: dbt could not build the model.",
+        "customer_names": "Held back: dbt could not build the model.",
+        "customer_history": "Held back: dbt skipped the model.",
+    }
+    assert [plan["sync_name"] for plan in answer.json["plans"]] == ["plans"]

@@ -73,6 +73,17 @@ def test_an_error_of_dbt_is_told_in_one_line_with_what_to_try(tmp_path: Path) ->
     )
 
 
+def test_an_error_of_dbt_2_is_told_without_its_frame(tmp_path: Path) -> None:
+    lines = [
+        "=========== Errors and Warnings ===========",
+        "[error] Unknown selector `x`",
+        " 0: <unknown>",
+        " 1: <unknown>",
+    ]
+    with pytest.raises(DbtProgramError, match=r"selection: \[error\] Unknown selector `x`\. Try"):
+        DbtProgram(str(stand_in(tmp_path / "dbt", "\n".join(lines), 1))).listed(())
+
+
 def test_an_error_of_dbt_is_cut_and_quotes_no_file(tmp_path: Path) -> None:
     text = "Syntax error near line 3\n------\n2  |   user: u\n3  |   password: secret\n" + "x" * 400
     with pytest.raises(DbtProgramError) as raised:

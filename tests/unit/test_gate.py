@@ -86,6 +86,7 @@ def test_many_failed_tests_are_named_in_part() -> None:
 
 def test_a_model_that_was_not_built_says_so_before_its_tests() -> None:
     assert gate(results({ORDERS: "error", UNIT: "fail"})).reasons == {ORDERS: "dbt could not build the model"}
+    assert gate(results({ORDERS: "skipped", UNIT: "fail"})).reasons == {ORDERS: "its test `adds_up` failed"}
 
 
 @pytest.mark.parametrize("which", ["compile", "generate", "show", "clone", "run-operation"])

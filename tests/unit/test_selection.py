@@ -217,6 +217,11 @@ def test_what_dbt_does_not_find_is_told() -> None:
             chosen(*words, exclude=exclude, dbt=Dbt(()))
 
 
+def test_a_sync_is_no_node_of_dbt() -> None:
+    with pytest.raises(UserError, match="dbt does not know syncs: name the model of `people`, `customers`"):
+        chosen("+people", dbt=Dbt(()))
+
+
 def test_what_depends_on_a_state_may_be_nothing() -> None:
     assert chosen("state:modified+", dbt=Dbt(())) == ()
     assert chosen("1+result:error", "tag:nightly,state:new", dbt=Dbt((), ())) == ()
