@@ -25,7 +25,7 @@ from dbt_posthog_sync.options import (
     selection_options,
     sending_options,
 )
-from dbt_posthog_sync.sending import check_combination, mock, send
+from dbt_posthog_sync.sending import check_combination, check_gate, mock, send
 from dbt_posthog_sync.terminal import say
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def retry(**values: Any) -> None:
 
     `run` tries a rejected row when it changes. Use this when the cause was elsewhere: in PostHog, or in its settings.
     """
+    check_gate(values)
     sys.exit(send("retry", {**values, "only_rejects": True}))
 
 

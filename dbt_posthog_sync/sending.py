@@ -39,8 +39,15 @@ _TOLD_OPTIONS = frozenset(
 # ruff: noqa: PLC0415
 
 
+def check_gate(values: dict[str, Any]) -> None:
+    """Results that are named and not to be read are a slip."""
+    if values["no_gate"] and values["run_results"]:
+        raise click.UsageError("--no-gate reads no run results, so --run-results has no effect.")
+
+
 def check_combination(values: dict[str, Any]) -> None:
     """Some flags ask for the contrary of each other."""
+    check_gate(values)
     if values["rebaseline"] and values["full_refresh"]:
         raise click.UsageError("--rebaseline sends nothing and --full-refresh sends everything: choose one.")
     if values["mock"] and (values["rebaseline"] or values["adopt"]):

@@ -106,6 +106,12 @@ def test_no_gate_sends_all_the_same(shop: Shop) -> None:
     assert len(shop.posthog.project.events) == 2
 
 
+@pytest.mark.parametrize("command", ["plan", "run", "retry"])
+def test_results_that_are_not_to_be_read_are_not_named(shop: Shop, command: str) -> None:
+    answer = shop(command, "--no-gate", "--run-results", "build.json")
+    assert (answer.code, "--run-results has no effect" in answer.err) == (2, True)
+
+
 def test_files_of_several_commands_are_taken_together(shop: Shop) -> None:
     shop.build(*ROWS)
     test = "test.lab.unique_orders_order_id.1a2b"
