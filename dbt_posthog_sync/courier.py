@@ -20,6 +20,8 @@ from dbt_posthog_sync.warehouse.snapshot import Snapshot
 
 # A confirm may take at most this share of the time: a warehouse where statements are dear is confirmed less often.
 _CONFIRM_SHARE = 10
+# However long a confirm takes: positions that wait for it are memory.
+_MOST_UNCONFIRMED = 500_000
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ class Courier:
             try:
                 for outcome in outcomes:
                     self._take(outcome, tally)
-                    if self._clock() >= self._confirm_at:
+                    if self._clock() >= self._confirm_at or len(self._accepted) >= _MOST_UNCONFIRMED:
                         self._confirm(tally)
                     progress(tally.delivered + tally.refused + len(self._accepted))
             except SyncError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dbt_posthog_sync.destinations import Refusal
@@ -15,6 +15,8 @@ from dbt_posthog_sync.warehouse.state import State, StoredSync
 _FOLD_AT_LEAST = 1_000
 _FOLD_SHARE = 10
 _DIGITS, _MARK = 8, ord("1")
+# A statement is copied many times on its way to the warehouse, so that a long one is what the process's memory is.
+_POSITIONS_AT_ONCE = 100_000
 
 
 class Snapshot:
@@ -43,13 +45,15 @@ class Snapshot:
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
-        rows = {"sync": self._arguments.for_macro(), "positions": _for_macro(positions)}
-        if not self._arguments.resolved.fans_out:
-            self._check_written(self._warehouse.run("confirm", **rows), len(positions))
-            return
-        with self._warehouse.transaction():
-            self._check_written(self._warehouse.run("mark_delivered", **rows), len(positions))
-            self._warehouse.run("confirm_complete_keys", **rows)
+        macro_sync = self._arguments.for_macro()
+        for part in _parts(positions):
+            rows = {"sync": macro_sync, "positions": _for_macro(part)}
+            if not self._arguments.resolved.fans_out:
+                self._check_written(self._warehouse.run("confirm", **rows), len(part))
+                continue
+            with self._warehouse.transaction():
+                self._check_written(self._warehouse.run("mark_delivered", **rows), len(part))
+                self._warehouse.run("confirm_complete_keys", **rows)
 
     def confirm_baseline(self, *, has_staged: bool) -> int:
         """Take good staged rows as known, with the marker of it, all of it or nothing, and say how many.
@@ -207,6 +211,16 @@ class Snapshot:
         self.hold_lease()
         if written >= 0:
             raise LeaseLost(f"The warehouse confirmed {written} of {expected} rows; the run stops here.")
+
+
+def _parts(positions: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The positions in parts that a statement has room for, each of them close together."""
+    if len(positions) <= _POSITIONS_AT_ONCE:
+        yield positions
+        return
+    ordered = sorted(positions)
+    for start in range(0, len(ordered), _POSITIONS_AT_ONCE):
+        yield ordered[start : start + _POSITIONS_AT_ONCE]
 
 
 def _for_macro(positions: Sequence[int]) -> dict[str, Any] | None:

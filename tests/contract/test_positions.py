@@ -65,3 +65,17 @@ def test_a_position_that_is_not_there_stops_the_run(
 ) -> None:
     with pytest.raises(LeaseLost):
         staged[0].confirm(positions)
+
+
+def test_more_positions_than_a_statement_has_room_for_are_confirmed_in_parts(
+    staged: tuple[Snapshot, SyncArguments], lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbt_posthog_sync.warehouse.snapshot._POSITIONS_AT_ONCE", 7)
+    snapshot, arguments = staged
+    positions = [*range(ROWS, ROWS // 2, -1), 1, 3]
+    snapshot.confirm(positions)
+    tables = arguments.tables
+    found = lab.sql(
+        f"select c.position from {{state}}.{tables.changes} c join {{state}}.{tables.log} g on g.sync_key = c.sync_key"
+    )
+    assert sorted(positions) == sorted(int(position) for (position,) in found)
