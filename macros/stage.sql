@@ -235,11 +235,18 @@
                      group by sync_key having count(*) > 1)
 {% endmacro %}
 
+{# Positions of staged rows that compare so with what was delivered of them. A join of its own, because a condition of the
+   update would have the warehouse sort all of the snapshot for the sake of a few staged rows. #}
+{% macro staged_beside_snapshot(sync, condition) %}
+  select c.position from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
+  join {{ dbt_posthog_sync.snapshot(sync) }} s on s.sync_key = c.sync_key
+  where c.reason is null and {{ condition }}
+{%- endmacro %}
+
 {# An event that was delivered with another name, person or day cannot be replaced: PostHog would keep both. #}
 {% macro reject_moved_identities(sync) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().identity) }}
-  where c.reason is null and exists (select 1 from {{ dbt_posthog_sync.snapshot(sync) }} s
-    where s.sync_key = c.sync_key and s.identity_hash <> c.identity_hash)
+  where c.position in ({{ dbt_posthog_sync.staged_beside_snapshot(sync, 's.identity_hash <> c.identity_hash') }})
 {% endmacro %}
 
 {# An event that an interrupted run may have sent under another name, person or day. #}
@@ -252,8 +259,7 @@
    (PostHog/posthog issue 37000), so the older row would win. #}
 {% macro reject_stale(sync) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().stale) }}
-  where c.reason is null and exists (select 1 from {{ dbt_posthog_sync.snapshot(sync) }} s
-    where s.sync_key = c.sync_key and s.row_moment > c.row_moment)
+  where c.position in ({{ dbt_posthog_sync.staged_beside_snapshot(sync, 's.row_moment > c.row_moment') }})
 {% endmacro %}
 
 {# A row that PostHog refused and that has not changed since keeps its reason and is not sent again. Our own reasons are
