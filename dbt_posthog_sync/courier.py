@@ -7,6 +7,7 @@ warehouse --stream--> rows --> Delivery --> outcomes --> Tally --every few secon
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from dbt_posthog_sync.warehouse.snapshot import Snapshot
 # A confirm may take at most this share of the time: a warehouse where statements are dear is confirmed less often.
 _CONFIRM_SHARE = 10
 # However long a confirm takes: positions that wait for it are memory.
-_MOST_UNCONFIRMED = 500_000
+_MOST_UNCONFIRMED = 2_000_000
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class Courier:
         self._delivery = delivery
         self._settings = settings
         self._clock = clock
-        self._accepted: list[int] = []
+        self._accepted = array("q")
         self._refusals: list[Refusal] = []
         self._confirm_at = 0.0
 
@@ -141,7 +142,7 @@ class Courier:
         if self._accepted:
             self._snapshot.confirm(self._accepted)
             tally.delivered += len(self._accepted)
-            self._accepted = []
+            self._accepted = array("q")
         if self._refusals:
             self._snapshot.refuse(self._refusals)
             for refusal in self._refusals:

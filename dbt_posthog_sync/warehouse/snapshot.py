@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ _FOLD_SHARE = 10
 _DIGITS, _MARK = 8, ord("1")
 # A statement is copied many times on its way to the warehouse, so that a long one is what the process's memory is.
 _POSITIONS_AT_ONCE = 100_000
+_STRETCH = 1_000_000
 
 
 class Snapshot:
@@ -214,13 +216,14 @@ class Snapshot:
 
 
 def _parts(positions: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The positions in parts that a statement has room for, each of them close together."""
+    """The positions in parts that a statement has room for: those of one stretch of the staged rows together."""
     if len(positions) <= _POSITIONS_AT_ONCE:
         yield positions
         return
-    ordered = sorted(positions)
-    for start in range(0, len(ordered), _POSITIONS_AT_ONCE):
-        yield ordered[start : start + _POSITIONS_AT_ONCE]
+    parts: dict[int, array[int]] = {}
+    for position in positions:
+        parts.setdefault(position // _STRETCH, array("q")).append(position)
+    yield from parts.values()
 
 
 def _for_macro(positions: Sequence[int]) -> dict[str, Any] | None:

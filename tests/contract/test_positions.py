@@ -70,7 +70,8 @@ def test_a_position_that_is_not_there_stops_the_run(
 def test_more_positions_than_a_statement_has_room_for_are_confirmed_in_parts(
     staged: tuple[Snapshot, SyncArguments], lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dbt_posthog_sync.warehouse.snapshot._POSITIONS_AT_ONCE", 7)
+    monkeypatch.setattr("dbt_posthog_sync.warehouse.snapshot._POSITIONS_AT_ONCE", 2)
+    monkeypatch.setattr("dbt_posthog_sync.warehouse.snapshot._STRETCH", 7)
     snapshot, arguments = staged
     positions = [*range(ROWS, ROWS // 2, -1), 1, 3]
     snapshot.confirm(positions)
