@@ -32,9 +32,10 @@ from dbt_posthog_sync.http import new_session, post
 from dbt_posthog_sync.manifest import manifest_from
 from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.resolved_sync import ResolvedSync
-from dbt_posthog_sync.warehouse import ResultRow, Warehouse
+from dbt_posthog_sync.warehouse import Columns, Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.lease import Holder
+from dbt_posthog_sync.warehouse.positions import Positions
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 
 _SAMPLE = 100_000
@@ -116,14 +117,17 @@ def budget(place: Place, folder: Path, host: str, rows: int) -> list[Cost]:
         assert stored is not None
         with stage.running():
             arguments = planner.stage(planner.arguments(resolved, stored, identity), stored).arguments
-        sample: list[ResultRow] = []
+        sample: list[Columns] = []
+        sampled = 0
         with stream.running(), warehouse.stream("message_stream", sync=arguments.for_macro(), resume=False) as chunks:
             for chunk in chunks:
-                sample.extend(chunk if len(sample) < _SAMPLE else ())
+                if sampled < _SAMPLE:
+                    sample.append(chunk)
+                    sampled += len(chunk[0])
         snapshot = Snapshot(warehouse, state, arguments)
         with confirm.running():
             for start in range(1, rows + 1, _CONFIRMED_AT_ONCE):
-                snapshot.confirm(range(start, min(start + _CONFIRMED_AT_ONCE, rows + 1)))
+                snapshot.confirm(Positions(range(start, min(start + _CONFIRMED_AT_ONCE, rows + 1))))
         with fold.running():
             snapshot.fold_if_due(stored)
         macro_sync = snapshot.arguments.for_macro()
@@ -151,16 +155,16 @@ def _scan(place: Place, expression: str) -> float:
     return watch.wall
 
 
-def _carrying(sample: list[ResultRow], host: str) -> Iterator[Cost]:
+def _carrying(sample: list[Columns], host: str) -> Iterator[Cost]:
     """What Python does with rows that have come, one step after the other on one thread."""
     destination = _destination(host)
     make, cut, send, compress, posting, understand = (_Watch() for _ in range(6))
     with make.running():
-        rows = rows_of(sample)
+        rows = [rows_of(chunk) for chunk in sample]
     largest = destination.max_message_bytes
     cutter = BatchCutter(BatchLimits(), lanes=8, max_message_bytes=largest, needs_person=False)
     with cut.running():
-        pieces = list(chain(cutter.add(rows), cutter.rest()))
+        pieces = list(chain(*map(cutter.add, rows), cutter.rest()))
     batches = [piece.batch for piece in pieces if isinstance(piece, LaneBatch)]
     with send.running():
         for batch in batches:
@@ -178,4 +182,4 @@ def _carrying(sample: list[ResultRow], host: str) -> Iterator[Cost]:
     splice = max(send.cpu - compress.cpu - posting.cpu - understand.cpu, 0.0)
     seconds = {"make rows": make.cpu, "cut batches": cut.cpu, "splice messages": splice, "compress": compress.cpu}
     for step, cpu in {**seconds, "post": posting.cpu, "understand answers": understand.cpu}.items():
-        yield Cost("python", step, cpu * 1e6 / len(rows))
+        yield Cost("python", step, cpu * 1e6 / sum(map(len, rows)))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dbt_posthog_sync.destinations import UUID_PLACE, Batch, Refusal, Row
+from dbt_posthog_sync.destinations import UUID_PLACE, Batch, Refusal, Rows
 from dbt_posthog_sync.errors import SettingsError
 
 MIB = 1024 * 1024
@@ -45,65 +45,98 @@ class LaneBatch(NamedTuple):
     batch: Batch
 
 
+@dataclass(slots=True)
+class _Pile:
+    """Messages that may share a request, in their order; at most one batch and what a chunk has put on top of it."""
+
+    positions: list[int] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
+    size: int = 0
+    measured: int = 0
+
+    def measure(self) -> None:
+        """Add what came since the last time to `size`."""
+        new = self.messages[self.measured :]
+        self.size += sum(map(len, new)) + ENVELOPE_BYTES * len(new)
+        self.measured = len(self.messages)
+
+    def fitting(self, limits: BatchLimits) -> int:
+        """How many of the first messages go into one batch: at least one, however large."""
+        most = min(len(self.messages), limits.messages)
+        if self.size <= limits.bytes:
+            return most
+        size = 0
+        for count, message in enumerate(self.messages[:most]):
+            size += len(message) + ENVELOPE_BYTES
+            if size > limits.bytes and count:
+                return count
+        return most
+
+    def take(self, count: int) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+        """Positions and messages of the first `count` messages, which are then no longer here."""
+        taken = tuple(self.positions[:count]), tuple(self.messages[:count])
+        del self.positions[:count], self.messages[:count]
+        self.size = self.measured = 0
+        self.measure()
+        return taken
+
+
 class BatchCutter:
     """Collects rows and gives out batches as they fill up; holds at most two unfinished batches for each lane."""
 
     def __init__(self, limits: BatchLimits, *, lanes: int, max_message_bytes: int, needs_person: bool) -> None:
         self._limits = limits
-        self._lanes = lanes
         self._largest = max_message_bytes
         self._needs_person = needs_person
         # Live rows collect at even places and historical ones at odd: PostHog takes the flag for a whole batch.
-        self._rows: list[list[Row]] = [[] for _ in range(2 * lanes)]
-        self._bytes = [0] * (2 * lanes)
+        self._piles = [_Pile() for _ in range(2 * lanes)]
 
-    def add(self, rows: Iterable[Row]) -> Iterator[LaneBatch | Refusal]:
+    def add(self, rows: Rows) -> Iterator[LaneBatch | Refusal]:
         """Take the rows, and give every batch that they fill and a refusal for every row that is too large."""
-        # This loop meets every row, so it reads no attribute twice.
-        places, most, most_bytes, largest = 2 * self._lanes, self._limits.messages, self._limits.bytes, self._largest
-        collected, sizes = self._rows, self._bytes
-        for row in rows:
-            _, lane, message = row
-            size = len(message)
-            if size > largest:
-                yield self._too_large(row, size)
-                continue
-            size += ENVELOPE_BYTES
-            index = lane % places
-            if sizes[index] + size > most_bytes and collected[index]:
-                yield from self._cut(index)
-            mine = collected[index]
-            mine.append(row)
-            sizes[index] += size
-            if len(mine) >= most:
-                yield from self._cut(index)
+        if not rows:
+            return
+        if max(map(len, rows.messages)) > self._largest:
+            yield from self._too_large(rows)
+            rows = Rows.of(row for row in rows if len(row.message) <= self._largest)
+        piles, places = self._piles, len(self._piles)
+        for position, lane, message in zip(rows.positions, rows.lanes, rows.messages, strict=True):
+            pile = piles[lane % places]  # this loop meets every row
+            pile.positions.append(position)
+            pile.messages.append(message)
+        for place, pile in enumerate(piles):
+            pile.measure()
+            while len(pile.messages) >= self._limits.messages or pile.size > self._limits.bytes:
+                yield from self._cut(place)
 
     def rest(self) -> Iterator[LaneBatch]:
         """Give what is left, as batches that are not full."""
-        for index, rows in enumerate(self._rows):
-            if rows:
-                yield from self._cut(index)
+        for place, pile in enumerate(self._piles):
+            while pile.messages:
+                yield from self._cut(place)
 
-    def _cut(self, index: int) -> Iterator[LaneBatch]:
-        rows = self._rows[index]
-        self._rows[index] = []
-        self._bytes[index] = 0
-        for messages in _without_repeats(rows):
-            yield LaneBatch(index // 2, Batch(messages, historical=bool(index % 2), needs_person=self._needs_person))
+    def _cut(self, place: int) -> Iterator[LaneBatch]:
+        pile = self._piles[place]
+        positions, messages = pile.take(pile.fitting(self._limits))
+        batch = Batch(positions, messages, historical=bool(place % 2), needs_person=self._needs_person)
+        for part in _without_repeats(batch):
+            yield LaneBatch(place // 2, part)
 
-    def _too_large(self, row: Row, size: int) -> Refusal:
-        return Refusal(row.position, f"the message has {size:,} bytes; the destination takes {self._largest:,} at most")
+    def _too_large(self, rows: Rows) -> Iterator[Refusal]:
+        for position, _, message in rows:
+            if (size := len(message)) > self._largest:
+                reason = f"the message has {size:,} bytes; the destination takes {self._largest:,} at most"
+                yield Refusal(position, reason)
 
 
-def _without_repeats(rows: list[Row]) -> Iterator[tuple[Row, ...]]:
-    """Split the rows so that no uuid is twice in one part: PostHog refuses such a batch as a whole."""
-    if len({row[2][UUID_PLACE] for row in rows}) == len(rows):
-        yield tuple(rows)
-        return
-    part: dict[str, Row] = {}
-    for row in rows:
-        if row.uuid in part:
-            yield tuple(part.values())
-            part = {}
-        part[row.uuid] = row
-    yield tuple(part.values())
+def _without_repeats(batch: Batch) -> Iterator[Batch]:
+    """Split the batch so that no uuid is twice in one part: PostHog refuses such a batch as a whole."""
+    uuids = [message[UUID_PLACE] for message in batch.messages]
+    begin, met = 0, set(uuids)
+    if len(met) < len(uuids):
+        met = set()
+        for place, uuid in enumerate(uuids):
+            if uuid in met:
+                yield batch.part(slice(begin, place))
+                begin, met = place, set()
+            met.add(uuid)
+    yield batch.part(slice(begin, None)) if begin else batch

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import count
 from typing import TypeAlias
@@ -22,7 +22,6 @@ from dbt_posthog_sync.destinations import (
     Poisoned,
     Refusal,
     RequestIdentity,
-    Row,
     TooLarge,
     TryAgain,
 )
@@ -171,15 +170,13 @@ class Carrier:
             if rejected is None:
                 continue
             piece, outcome = rejected
-            messages = piece.messages
-            if len(messages) == 1:
-                self._suspect((Refusal(messages[0].position, outcome.reason),))
+            if len(piece) == 1:
+                self._suspect((Refusal(piece.positions[0], outcome.reason),))
                 continue
-            middle = len(messages) // 2
-            pieces += [replace(piece, messages=messages[middle:]), replace(piece, messages=messages[:middle])]
+            pieces += reversed(piece.halves())
         for piece in pieces if pieces != [batch] else ():
             # They were sent as part of a larger request, of which PostHog may have kept a part (413 on v0).
-            self._doubt(piece.messages)
+            self._doubt(piece)
 
     def _attempt(self, batch: Batch) -> tuple[Batch, TooLarge | Poisoned] | None:
         """Repeat the batch until each message has an outcome; give back what was rejected as a whole."""
@@ -188,16 +185,16 @@ class Carrier:
         started, accepted_before = self._clock(), self._accepted
         for attempt in count(1):
             if self._halted.is_set():
-                self._doubt(batch.messages if attempt > 1 else ())
+                self._doubt(batch, sent=attempt > 1)
                 break
             outcome = self._destination.send(batch, identity, attempt)
             if isinstance(outcome, (TooLarge, Poisoned)):
                 return batch, outcome
             if isinstance(outcome, Answered):
                 left = self._settle(batch, outcome)
-                if not left:
+                if left is None:
                     break
-                batch = replace(batch, messages=left)
+                batch = left
             if outcome.retry_after:
                 self._rates.hold(outcome.retry_after)
             wait = self._retry.wait(attempt, outcome.retry_after, self._random)
@@ -210,26 +207,25 @@ class Carrier:
 
     def _keep_pace(self, batch: Batch) -> None:
         pace = self._rates.historical if batch.historical else self._rates.live
-        wait = pace.reserve(len(batch.messages))
+        wait = pace.reserve(len(batch))
         if wait > 0:
             self._pause(wait)
 
-    def _settle(self, batch: Batch, answer: Answered) -> tuple[Row, ...]:
-        """Report what the destination decided, and return the messages that it did not decide."""
+    def _settle(self, batch: Batch, answer: Answered) -> Batch | None:
+        """Report what the destination decided, and return the batch of the messages that it did not decide, if any."""
         if answer.accepted:
             with self._lock:
                 self._accepted += len(answer.accepted)
             self._report(Delivered(answer.accepted, answer.warned))
         if answer.refused:
             self._report(Refused(answer.refused))
-        if len(answer.accepted) + len(answer.refused) == len(batch.messages):
-            return ()
-        decided = {*answer.accepted, *(refusal.position for refusal in answer.refused)}
-        return tuple([message for message in batch.messages if message.position not in decided])
+        if len(answer.accepted) + len(answer.refused) == len(batch):
+            return None
+        return batch.without({*answer.accepted, *(refusal.position for refusal in answer.refused)})
 
-    def _doubt(self, messages: tuple[Row, ...]) -> None:
-        if messages:
-            self._report(Doubted(tuple([message.position for message in messages])))
+    def _doubt(self, batch: Batch, *, sent: bool = True) -> None:
+        if sent:
+            self._report(Doubted(batch.positions))
 
     def _suspect(self, refusals: tuple[Refusal, ...]) -> None:
         """Report messages that failed without being named.
@@ -258,9 +254,9 @@ class Carrier:
             DestinationUnavailable: the destination did not work while this batch was tried.
         """
         if isinstance(outcome, TryAgain):
-            self._doubt(batch.messages)
+            self._doubt(batch)
             raise DestinationUnavailable(_unavailable(outcome.reason, attempts))
-        positions = [message.position for message in batch.messages]
+        positions = batch.positions
         asked = set(outcome.retry)
         silent = f"the destination gave no answer for it in {attempts} attempts"
         unanswered = tuple(Refusal(p, silent, heals=True) for p in positions if p not in asked)

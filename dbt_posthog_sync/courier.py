@@ -7,16 +7,16 @@ warehouse --stream--> rows --> Delivery --> outcomes --> Tally --every few secon
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from dbt_posthog_sync.delivery import Delivered, Delivery, Doubted, Outcome, Refused, Row
+from dbt_posthog_sync.delivery import Delivered, Delivery, Doubted, Outcome, Refused, Rows
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.errors import SyncError
 from dbt_posthog_sync.plan import StagedRows
-from dbt_posthog_sync.warehouse import ResultRow, Warehouse
+from dbt_posthog_sync.warehouse import Columns, Warehouse
+from dbt_posthog_sync.warehouse.positions import Positions
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 
 # A confirm may take at most this share of the time: a warehouse where statements are dear is confirmed less often.
@@ -88,7 +88,7 @@ class Courier:
         self._delivery = delivery
         self._settings = settings
         self._clock = clock
-        self._accepted = array("q")
+        self._accepted, self._unconfirmed = Positions(), 0
         self._refusals: list[Refusal] = []
         self._confirm_at = 0.0
 
@@ -111,15 +111,15 @@ class Courier:
                 return
             resume = True
 
-    def _carry(self, rows: Iterator[Sequence[Row]], tally: Tally, progress: Callable[[int], None]) -> None:
+    def _carry(self, rows: Iterator[Rows], tally: Tally, progress: Callable[[int], None]) -> None:
         self._confirm_at = self._clock() + self._settings.confirm_seconds
         with closing(self._delivery.run(rows)) as outcomes:
             try:
                 for outcome in outcomes:
                     self._take(outcome, tally)
-                    if self._clock() >= self._confirm_at or len(self._accepted) >= _MOST_UNCONFIRMED:
+                    if self._clock() >= self._confirm_at or self._unconfirmed >= _MOST_UNCONFIRMED:
                         self._confirm(tally)
-                    progress(tally.delivered + tally.refused + len(self._accepted))
+                    progress(tally.delivered + tally.refused + self._unconfirmed)
             except SyncError:
                 # The outcomes before the error are PostHog's word all the same.
                 self._confirm(tally)
@@ -129,7 +129,8 @@ class Courier:
     def _take(self, outcome: Outcome, tally: Tally) -> None:
         match outcome:
             case Delivered(positions, warned):
-                self._accepted.extend(positions)
+                self._accepted.add(positions)
+                self._unconfirmed += len(positions)
                 tally.warned += warned
             case Refused(refusals):
                 self._refusals.extend(refusals)
@@ -139,10 +140,10 @@ class Courier:
     def _confirm(self, tally: Tally) -> None:
         """Write down what was accepted and refused since the last time."""
         begun = self._clock()
-        if self._accepted:
+        if self._unconfirmed:
             self._snapshot.confirm(self._accepted)
-            tally.delivered += len(self._accepted)
-            self._accepted = array("q")
+            tally.delivered += self._unconfirmed
+            self._accepted, self._unconfirmed = Positions(), 0
         if self._refusals:
             self._snapshot.refuse(self._refusals)
             for refusal in self._refusals:
@@ -158,13 +159,18 @@ class _Seen:
     def __init__(self, positions: int) -> None:
         self._bits = bytearray(positions // 8 + 1)
 
-    def add(self, position: int) -> bool:
-        """Remember a position; false when it was known."""
-        index, bit = position >> 3, 1 << (position & 7)
-        if self._bits[index] & bit:
-            return False
-        self._bits[index] |= bit
-        return True
+    def new(self, rows: Rows) -> Rows:
+        """The rows whose positions are met for the first time, here and in earlier calls; they are remembered."""
+        bits, repeated = self._bits, []
+        for place, position in enumerate(rows.positions):  # this loop meets every row
+            index, bit = position >> 3, 1 << (position & 7)
+            if bits[index] & bit:
+                repeated.append(place)
+            bits[index] |= bit
+        if not repeated:
+            return rows
+        known = set(repeated)
+        return Rows.of(row for place, row in enumerate(rows) if place not in known)
 
 
 class _Stream:
@@ -177,10 +183,10 @@ class _Stream:
         self._tally = tally
         self.is_expired = False
 
-    def rows(self, chunks: Iterator[Sequence[ResultRow]]) -> Iterator[Sequence[Row]]:
+    def rows(self, chunks: Iterator[Columns]) -> Iterator[Rows]:
         """Rows in chunks; sets `is_expired` when time ran out before the rows did."""
         for chunk in chunks:
-            rows = [row for row in rows_of(chunk) if self._seen.add(row[0])]
+            rows = self._seen.new(rows_of(chunk))
             self._tally.streamed += len(rows)
             yield rows
             if self._clock() >= self._ends_at:
@@ -188,12 +194,9 @@ class _Stream:
                 return
 
 
-def rows_of(chunk: Sequence[ResultRow]) -> list[Row]:
-    """Streamed results as rows; texts become bytes."""
-    if chunk and isinstance(chunk[0][2], bytes):
-        return [_new_row(Row, (int(position), int(lane), message)) for position, lane, message in chunk]
-    return [_new_row(Row, (position, lane, message.encode())) for position, lane, message in chunk]
-
-
-# A row is made for every message, and without the detour through the class's own constructor at half the cost.
-_new_row: Callable[[type[Row], tuple[int, int, bytes]], Row] = tuple.__new__
+def rows_of(chunk: Columns) -> Rows:
+    """Streamed columns as rows; what came as text becomes numbers and bytes."""
+    positions, lanes, messages = chunk
+    if isinstance(messages[0], bytes):
+        return Rows(list(map(int, positions)), list(map(int, lanes)), messages)
+    return Rows(positions, lanes, list(map(str.encode, messages)))

@@ -15,7 +15,7 @@ events carry no person properties, so nothing depends on the order between the t
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ from dbt_posthog_sync.carrier import (
     Surroundings,
     Suspected,
 )
-from dbt_posthog_sync.destinations import Batch, Destination, Refusal, Row
+from dbt_posthog_sync.destinations import Batch, Destination, Refusal, Rows
 from dbt_posthog_sync.errors import SettingsError, SyncError
 from dbt_posthog_sync.http import RetryPolicy
 
@@ -46,7 +46,7 @@ __all__ = [
     "Doubted",
     "Outcome",
     "Refused",
-    "Row",
+    "Rows",
     "Surroundings",
     "Waiting",
 ]
@@ -138,7 +138,7 @@ class Delivery:
         # SimpleQueue.put is the one reentrant way to reach the thread that this handler may have interrupted.
         self._events.put(_Signal.STOP)
 
-    def run(self, chunks: Iterable[Sequence[Row]]) -> Generator[Outcome, None, None]:
+    def run(self, chunks: Iterable[Rows]) -> Generator[Outcome, None, None]:
         """Send the rows and yield outcomes as they come; rows are pulled between the outcomes.
 
         Rows without an outcome at the end were not confirmed and stay pending. Close the iterator if it is left
@@ -186,7 +186,7 @@ class Delivery:
         for lane in self._lanes:
             lane.put(None)
 
-    def _feed(self, chunks: Iterable[Sequence[Row]]) -> Iterator[Outcome]:
+    def _feed(self, chunks: Iterable[Rows]) -> Iterator[Outcome]:
         cutter = BatchCutter(
             self._settings.limits,
             lanes=self._settings.in_flight,

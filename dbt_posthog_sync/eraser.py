@@ -16,6 +16,7 @@ from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.mirror import json_rows
+from dbt_posthog_sync.warehouse.positions import Positions
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 
 PERSONS_AT_ONCE = 1_000
@@ -71,7 +72,7 @@ class Eraser:
         gone = [erasure.position for erasure in page if erasure.person_id not in failed]
         refusals = [Refusal(e.position, _NOT_DELETED, heals=True) for e in page if e.person_id in failed]
         if gone:
-            self._snapshot.confirm(gone)
+            self._snapshot.confirm(Positions(gone))
             tally.delivered += len(gone)
         if refusals:
             self._snapshot.refuse(refusals)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 
 from dbt_posthog_sync.batch import BatchCutter, BatchLimits, LaneBatch
@@ -12,7 +12,7 @@ from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.destinations.posthog import PostHog, RenderedRequest
 from dbt_posthog_sync.planner import Prepared
 from dbt_posthog_sync.sync import ObjectType
-from dbt_posthog_sync.warehouse import ResultRow, Warehouse
+from dbt_posthog_sync.warehouse import Columns, Warehouse
 
 
 def mocked_requests(
@@ -33,6 +33,6 @@ def mocked_requests(
             yield cut if isinstance(cut, Refusal) else destination.render(cut.batch, new_identity())
 
 
-def _cuts(cutter: BatchCutter, chunks: Iterator[Sequence[ResultRow]]) -> Iterator[LaneBatch | Refusal]:
+def _cuts(cutter: BatchCutter, chunks: Iterator[Columns]) -> Iterator[LaneBatch | Refusal]:
     for chunk in chunks:
         yield from cutter.add(rows_of(chunk))

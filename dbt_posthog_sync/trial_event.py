@@ -75,7 +75,7 @@ class TrialEvent:
         )
         destination = PostHog(config, now=self.patience.now)
         try:
-            outcome = destination.send(Batch((row,)), RequestIdentity(identity, moment), 1)
+            outcome = destination.send(Batch.of([row]), RequestIdentity(identity, moment), 1)
         finally:
             destination.close()
         match outcome:

@@ -78,7 +78,7 @@
       where s.sync_key = c.sync_key and s.reason is null and not s.is_delivered)
 {% endmacro %}
 
-{# True at these positions. They arrive as `snapshot.py` writes them: the bounds let the warehouse leave out the
+{# True at these positions. They arrive as `positions.py` writes them: the bounds let the warehouse leave out the
    parts of a table that hold none of them; within the bounds each position has a mark, which costs no join, or few
    that lie far apart are listed. #}
 {% macro is_among(position, positions) %}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, TypeAlias
 
 SEAM = b"\x1c"
@@ -15,8 +16,6 @@ UUID_PLACE = slice(len(_OPENING), len(_OPENING) + 36)
 
 class Row(NamedTuple):
     """One PostHog event as the warehouse built it. Python joins these bytes and never parses them.
-
-    A named tuple, because millions of these are made: it costs a quarter of a frozen dataclass.
 
     Attributes:
         position: number of the staged row, unique in its run.
@@ -39,7 +38,7 @@ class Row(NamedTuple):
     @property
     def uuid(self) -> str:
         """The event's UUID as text."""
-        return self.message[UUID_PLACE].decode()
+        return uuid_of(self.message)
 
     @property
     def historical(self) -> bool:
@@ -57,20 +56,74 @@ class Row(NamedTuple):
         return self.message[self.message.index(SEAM) + 1 :]
 
 
+def uuid_of(message: bytes) -> str:
+    """The uuid of a message as text."""
+    return message[UUID_PLACE].decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Many rows, as columns of equal length: millions pass through, and an object for each would cost more than all
+    that is done with it. `Row` says what the columns hold.
+    """
+
+    positions: Sequence[int]
+    lanes: Sequence[int]
+    messages: Sequence[bytes]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Rows:
+        """The columns of these rows."""
+        listed = list(rows)
+        return cls([row.position for row in listed], [row.lane for row in listed], [row.message for row in listed])
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(Row, self.positions, self.lanes, self.messages)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Messages of one request.
 
     Attributes:
-        messages: at least one; no uuid occurs twice; all of them historical or none.
+        positions: the number of each message; at least one.
+        messages: as many; see `Row`. No uuid occurs twice; all of them historical or none.
         historical: true when every message is an event older than 48 hours.
         needs_person: true when a message that PostHog stores without person processing did not do its job
             (persons and groups).
     """
 
-    messages: tuple[Row, ...]
+    positions: tuple[int, ...]
+    messages: tuple[bytes, ...]
     historical: bool = False
     needs_person: bool = False
+
+    @classmethod
+    def of(cls, rows: Iterable[Row], *, needs_person: bool = False) -> Batch:
+        """A batch of these rows, which are of one age."""
+        listed = tuple(rows)
+        positions, messages = tuple(row.position for row in listed), tuple(row.message for row in listed)
+        return cls(positions, messages, historical=listed[0].historical, needs_person=needs_person)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def without(self, settled: Container[int]) -> Batch:
+        """The batch without the messages at these positions."""
+        kept = [pair for pair in zip(self.positions, self.messages, strict=True) if pair[0] not in settled]
+        return replace(self, positions=tuple([p for p, _ in kept]), messages=tuple([m for _, m in kept]))
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """The first half of the messages, and the rest."""
+        middle = len(self) // 2
+        return self.part(slice(middle)), self.part(slice(middle, None))
+
+    def part(self, part: slice) -> Batch:
+        """The batch with this part of the messages."""
+        return replace(self, positions=self.positions[part], messages=self.messages[part])
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ class PostHog:
 def _events(batch: Batch, middle: bytes) -> Iterator[bytes]:
     messages = batch.messages
     for start in range(0, len(messages), _SLICE):
-        joined = b"}},{".join([row[2] for row in messages[start : start + _SLICE]])
+        joined = b"}},{".join(messages[start : start + _SLICE])
         # One pass for all of them: a message has exactly one seam.
         yield b"%b{%b}}" % (b"," if start else b"", joined.replace(SEAM, middle))
 

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbt_posthog_sync.destinations import UUID_PLACE, Answered, Batch, Outcome, Poisoned, Refusal, TooLarge, TryAgain
+from dbt_posthog_sync.destinations import Answered, Batch, Outcome, Poisoned, Refusal, TooLarge, TryAgain, uuid_of
 from dbt_posthog_sync.errors import DestinationRefused
 from dbt_posthog_sync.http import one_line, redacted
 
@@ -109,14 +109,14 @@ def v0_outcome(batch: Batch, answer: HttpAnswer) -> Outcome:
         return _unconfirmed(answer)
     if payload.get("quota_limited"):
         raise DestinationRefused(_over_quota(answer))
-    return Answered(accepted=tuple([message.position for message in batch.messages]))
+    return Answered(accepted=batch.positions)
 
 
 def _per_message(batch: Batch, results: dict[str, Any], retry_after: float | None) -> Answered:
     accepted: list[int] = []
     others: list[tuple[int, dict[str, Any]]] = []
-    for position, _, message in batch.messages:
-        entry = results.get(message[UUID_PLACE].decode())
+    for position, message in zip(batch.positions, batch.messages, strict=True):
+        entry = results.get(uuid_of(message))
         if not isinstance(entry, dict):
             continue  # not answered for, which is no word of PostHog's
         if entry.get("result") == "ok" and entry.get("details") != "person_processing_disabled":

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 ResultRow: TypeAlias = Sequence[Any]
+Columns: TypeAlias = Sequence[Sequence[Any]]
 
 
 class Warehouse(Protocol):
@@ -63,10 +64,11 @@ class Warehouse(Protocol):
 
     def stream(
         self, macro: str, *, own_connection: bool = True, **arguments: Any
-    ) -> AbstractContextManager[Iterator[Sequence[ResultRow]]]:
+    ) -> AbstractContextManager[Iterator[Columns]]:
         """Run a query and hand out its rows in chunks, as they come. Leaving the context stops the query.
 
-        Values are integers, texts or bytes as the adapter delivers them.
+        A chunk is its columns, one after the other and of equal length, with at least one row. Values are integers,
+        texts or bytes as the adapter delivers them.
 
         Args:
             macro: the macro that returns the select.

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.errors import LeaseLost
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import SyncArguments, table_prefix
+from dbt_posthog_sync.warehouse.positions import Positions, listed
 from dbt_posthog_sync.warehouse.state import State, StoredSync
 
 # A fold rewrites the base once. Below this a log is cheaper to read than a base is to write.
 _FOLD_AT_LEAST = 1_000
 _FOLD_SHARE = 10
-_DIGITS, _MARK = 8, ord("1")
-# A statement is copied many times on its way to the warehouse, so that a long one is what the process's memory is.
-_POSITIONS_AT_ONCE = 100_000
-_STRETCH = 1_000_000
 
 
 class Snapshot:
@@ -41,20 +37,20 @@ class Snapshot:
         """Write a tombstone for every removed key, and say how many."""
         return self._warehouse.run("record_removed", sync=self._arguments.for_macro())
 
-    def confirm(self, positions: Sequence[int]) -> None:
+    def confirm(self, positions: Positions) -> None:
         """Write down that PostHog accepted the rows at these positions.
 
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
         macro_sync = self._arguments.for_macro()
-        for part in _parts(positions):
-            rows = {"sync": macro_sync, "positions": _for_macro(part)}
+        for count, argument in positions.parts():
+            rows = {"sync": macro_sync, "positions": argument}
             if not self._arguments.resolved.fans_out:
-                self._check_written(self._warehouse.run("confirm", **rows), len(part))
+                self._check_written(self._warehouse.run("confirm", **rows), count)
                 continue
             with self._warehouse.transaction():
-                self._check_written(self._warehouse.run("mark_delivered", **rows), len(part))
+                self._check_written(self._warehouse.run("mark_delivered", **rows), count)
                 self._warehouse.run("confirm_complete_keys", **rows)
 
     def confirm_baseline(self, *, has_staged: bool) -> int:
@@ -83,17 +79,18 @@ class Snapshot:
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
-        by_reason: dict[tuple[str, bool], list[int]] = {}
+        by_reason: defaultdict[tuple[str, bool], Positions] = defaultdict(Positions)
         for refusal in refusals:
-            by_reason.setdefault((refusal.reason, refusal.heals), []).append(refusal.position)
+            by_reason[refusal.reason, refusal.heals].add((refusal.position,))
         macro_sync = self._arguments.for_macro()
         with self._warehouse.transaction():
             # Rows of an earlier run, refused again with the same words, stay one row: so two statements a reason.
             self.hold_lease()
             for (reason, heals), positions in by_reason.items():
-                words = {"sync": macro_sync, "positions": _for_macro(positions), "reason": reason}
-                self._warehouse.run("see_refused_again", **words)
-                self._warehouse.run("insert_refused", **words, heals=heals)
+                for part in positions.parts():
+                    words = {"sync": macro_sync, "positions": part.argument, "reason": reason}
+                    self._warehouse.run("see_refused_again", **words)
+                    self._warehouse.run("insert_refused", **words, heals=heals)
 
     def keep_doubted(self, positions: Sequence[int]) -> None:
         """Drop the staged rows, but for those that PostHog may have unknown to us; the next run goes on from these.
@@ -105,7 +102,7 @@ class Snapshot:
             LeaseLost: another run took over; nothing was written.
         """
         arguments = self._arguments
-        self._warehouse.run("keep_doubted", sync=arguments.for_macro(), positions=_for_macro(positions))
+        self._warehouse.run("keep_doubted", sync=arguments.for_macro(), positions=listed(positions))
         if self._count("count_staged") == 0:
             self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
             self._state.keep_staged(arguments, None)
@@ -213,28 +210,3 @@ class Snapshot:
         self.hold_lease()
         if written >= 0:
             raise LeaseLost(f"The warehouse confirmed {written} of {expected} rows; the run stops here.")
-
-
-def _parts(positions: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The positions in parts that a statement has room for: those of one stretch of the staged rows together."""
-    if len(positions) <= _POSITIONS_AT_ONCE:
-        yield positions
-        return
-    parts: dict[int, array[int]] = {}
-    for position in positions:
-        parts.setdefault(position // _STRETCH, array("q")).append(position)
-    yield from parts.values()
-
-
-def _for_macro(positions: Sequence[int]) -> dict[str, Any] | None:
-    """Positions as the macros read them: marks between the bounds where these are shorter than a list of numbers."""
-    if not positions:
-        return None
-    lowest, highest = min(positions), max(positions)
-    bounds = {"lowest": lowest, "highest": highest}
-    if highest - lowest >= _DIGITS * len(positions):
-        return {**bounds, "listed": ",".join(map(str, positions))}
-    marks = bytearray(b"0") * (highest - lowest + 1)
-    for position in positions:
-        marks[position - lowest] = _MARK
-    return {**bounds, "marks": marks.decode("ascii")}

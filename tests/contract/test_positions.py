@@ -8,6 +8,7 @@ from lab import Lab
 from dbt_posthog_sync.errors import LeaseLost
 from dbt_posthog_sync.warehouse.arguments import SyncArguments
 from dbt_posthog_sync.warehouse.lease import Holder
+from dbt_posthog_sync.warehouse.positions import Positions
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 
 PEOPLE = {
@@ -50,7 +51,7 @@ def test_the_rows_at_these_positions_are_confirmed_and_no_others(
     positions: list[int], staged: tuple[Snapshot, SyncArguments], lab: Lab
 ) -> None:
     snapshot, arguments = staged
-    snapshot.confirm(positions)
+    snapshot.confirm(Positions(positions))
     tables = arguments.tables
     found = lab.sql(
         f"select c.position from {{state}}.{tables.changes} c join {{state}}.{tables.log} g on g.sync_key = c.sync_key"
@@ -64,17 +65,15 @@ def test_a_position_that_is_not_there_stops_the_run(
     positions: list[int], staged: tuple[Snapshot, SyncArguments]
 ) -> None:
     with pytest.raises(LeaseLost):
-        staged[0].confirm(positions)
+        staged[0].confirm(Positions(positions))
 
 
 def test_more_positions_than_a_statement_has_room_for_are_confirmed_in_parts(
-    staged: tuple[Snapshot, SyncArguments], lab: Lab, monkeypatch: pytest.MonkeyPatch
+    staged: tuple[Snapshot, SyncArguments], lab: Lab
 ) -> None:
-    monkeypatch.setattr("dbt_posthog_sync.warehouse.snapshot._POSITIONS_AT_ONCE", 2)
-    monkeypatch.setattr("dbt_posthog_sync.warehouse.snapshot._STRETCH", 7)
     snapshot, arguments = staged
     positions = [*range(ROWS, ROWS // 2, -1), 1, 3]
-    snapshot.confirm(positions)
+    snapshot.confirm(Positions(positions, bits=3))
     tables = arguments.tables
     found = lab.sql(
         f"select c.position from {{state}}.{tables.changes} c join {{state}}.{tables.log} g on g.sync_key = c.sync_key"

@@ -15,10 +15,9 @@ from dbt_posthog_sync.delivery import (
     Doubted,
     Outcome,
     Refused,
-    Row,
     Surroundings,
 )
-from dbt_posthog_sync.destinations import SEAM
+from dbt_posthog_sync.destinations import SEAM, Row, Rows
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, Protocol
 from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable
 from dbt_posthog_sync.http import RetryPolicy, Timeout
@@ -84,7 +83,7 @@ class Sent:
             surroundings=self.waits.surroundings(),
         )
         try:
-            self.outcomes.extend(delivery.run([rows]))
+            self.outcomes.extend(delivery.run([Rows.of(rows)]))
         except (DestinationRefused, DestinationUnavailable) as error:
             self.error = error
         finally:
@@ -255,5 +254,5 @@ def test_a_key_of_no_project_stops_the_run() -> None:
     with StandIn(StandInConfig(tokens=("phc_right",), enforce_known_tokens=True)) as posthog:
         destination = PostHog(PostHogConfig(posthog.url, "phc_wrong", RUN_ID))
         with pytest.raises(DestinationRefused, match="does not accept the project API key"):
-            list(Delivery(destination).run([rows(1)]))
+            list(Delivery(destination).run([Rows.of(rows(1))]))
         destination.close()

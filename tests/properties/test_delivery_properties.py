@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,6 +23,7 @@ from dbt_posthog_sync.destinations import (
     Refusal,
     RequestIdentity,
     Row,
+    Rows,
     TooLarge,
     TryAgain,
 )
@@ -77,6 +79,7 @@ class Moody:
     """Answers by the fates of the rows; checks what every destination is promised."""
 
     fates: list[Fate]
+    rows: Sequence[Row]
     limits: BatchLimits
     capacity: int
     lanes: int
@@ -89,7 +92,7 @@ class Moody:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, batch: Batch, identity: RequestIdentity, attempt: int) -> Outcome:
-        lanes = {message.lane % self.lanes for message in batch.messages}
+        lanes = {self.rows[position].lane % self.lanes for position in batch.positions}
         with self.lock:
             self._check(batch, identity, attempt, lanes)
             self.busy |= lanes
@@ -97,15 +100,16 @@ class Moody:
         with self.lock:
             self.busy -= lanes
             accepted = outcome.accepted if isinstance(outcome, Answered) else ()
-            self.calls.append((tuple(message.position for message in batch.messages), accepted))
+            self.calls.append((batch.positions, accepted))
         return outcome
 
     def _check(self, batch: Batch, identity: RequestIdentity, attempt: int, lanes: set[int]) -> None:
-        messages = batch.messages
-        sizes = [len(message.message) + ENVELOPE_BYTES for message in messages]
+        messages = [self.rows[position] for position in batch.positions]
+        sizes = [len(message) + ENVELOPE_BYTES for message in batch.messages]
         last, created_at = self.attempts.get(identity.request_id, (0, identity.created_at))
         promises = {
             "not empty": bool(messages),
+            "the right messages": [message.message for message in messages] == list(batch.messages),
             "count": len(messages) <= self.limits.messages,
             "bytes": sum(sizes) <= self.limits.bytes or len(messages) == 1,
             "message size": max(sizes) <= LARGEST + ENVELOPE_BYTES,
@@ -121,7 +125,7 @@ class Moody:
         self.broken += [promise for promise, kept in promises.items() if not kept]
 
     def _answer(self, batch: Batch, attempt: int) -> Outcome:
-        fates = {message.position: self.fates[message.position] for message in batch.messages}
+        fates = {position: self.fates[position] for position in batch.positions}
         if len(fates) > self.capacity:
             return TooLarge("too many")
         if any(fate.end == "poison" for fate in fates.values()):
@@ -166,12 +170,12 @@ def test_every_row_has_one_outcome_and_every_promise_holds(
 ) -> None:
     rows, fates = case
     limits = BatchLimits(messages, bytes_)
-    destination = Moody(fates, limits, capacity, in_flight)
+    destination = Moody(fates, rows, limits, capacity, in_flight)
     config = DeliverySettings(limits, in_flight, RetryPolicy(attempts=ATTEMPTS))
     surroundings = Surroundings(clock=lambda: 0.0, pause=lambda _: None)
     outcomes: list[Delivered | Refused | Doubted] = []
     stopped = False
-    chunks = [rows[start : start + chunk] for start in range(0, len(rows), chunk)]
+    chunks = [Rows.of(rows[start : start + chunk]) for start in range(0, len(rows), chunk)]
     try:
         for outcome in Delivery(destination, config, surroundings=surroundings).run(chunks):
             assert isinstance(outcome, (Delivered, Refused, Doubted))
@@ -201,7 +205,7 @@ def test_an_outage_loses_and_refuses_nothing(
     case: tuple[list[Row], list[Fate]], in_flight: int, dies_after: int
 ) -> None:
     rows, _ = case
-    destination = Dying([Fate("good")] * len(rows), BatchLimits(4), 100, in_flight, max_message_bytes=LARGEST + 1)
+    destination = Dying([Fate("good")] * len(rows), rows, BatchLimits(4), 100, in_flight, max_message_bytes=LARGEST + 1)
     destination.dies_after = dies_after
     config = DeliverySettings(BatchLimits(4), in_flight, RetryPolicy(attempts=3))
     surroundings = Surroundings(clock=lambda: 0.0, pause=lambda _: None)
@@ -209,7 +213,7 @@ def test_an_outage_loses_and_refuses_nothing(
     doubted: list[int] = []
 
     def run() -> None:
-        for outcome in Delivery(destination, config, surroundings=surroundings).run([rows]):
+        for outcome in Delivery(destination, config, surroundings=surroundings).run([Rows.of(rows)]):
             assert isinstance(outcome, (Delivered, Doubted))
             (delivered if isinstance(outcome, Delivered) else doubted).extend(outcome.positions)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import pytest
@@ -25,6 +25,7 @@ from dbt_posthog_sync.destinations import (
     Refusal,
     RequestIdentity,
     Row,
+    Rows,
     TooLarge,
     TryAgain,
 )
@@ -48,7 +49,7 @@ AROUND = len(row(0, size=0).message)  # what a message has beside its head
 
 
 def positions(batch: Batch) -> tuple[int, ...]:
-    return tuple(message.position for message in batch.messages)
+    return batch.positions
 
 
 def accept(batch: Batch, _attempt: int) -> SendOutcome:
@@ -125,7 +126,7 @@ class Run:
         self.error: BaseException | None = None
         delivery = Delivery(destination, config or settings(), surroundings=self.time.surroundings())
         try:
-            for outcome in delivery.run([tuple(rows)]):
+            for outcome in delivery.run([Rows.of(rows)]):
                 self.outcomes.append(outcome)
         except (DestinationRefused, DestinationUnavailable, RuntimeError) as error:
             self.error = error
@@ -207,7 +208,7 @@ def test_a_message_too_large_for_the_destination_is_refused_unsent() -> None:
 
 def test_batches_of_persons_say_so() -> None:
     destination = Scripted()
-    list(Delivery(destination, needs_person=True).run([[row(0)]]))
+    list(Delivery(destination, needs_person=True).run([Rows.of([row(0)])]))
     assert destination.sent[0][3].needs_person
 
 
@@ -227,8 +228,8 @@ def test_settings_that_cannot_work_are_refused(build: Callable[[], object]) -> N
 
 def test_a_delivery_may_run_again_with_more_rows() -> None:
     delivery = Delivery(Scripted(), settings())
-    assert list(delivery.run([[row(0)]])) == [Delivered((0,))]
-    assert list(delivery.run([[row(1)]])) == [Delivered((1,))]
+    assert list(delivery.run([Rows.of([row(0)])])) == [Delivered((0,))]
+    assert list(delivery.run([Rows.of([row(1)])])) == [Delivered((1,))]
 
 
 def test_warned_messages_are_counted() -> None:
@@ -423,8 +424,8 @@ def test_a_crash_in_a_thread_surfaces_and_nothing_hangs() -> None:
 
 
 def test_a_lost_warehouse_comes_after_the_outcomes() -> None:
-    def chunks() -> Iterator[Sequence[Row]]:
-        yield [row(0), row(1)]
+    def chunks() -> Iterator[Rows]:
+        yield Rows.of([row(0), row(1)])
         raise WarehouseUnavailable("gone")
 
     outcomes: list[Outcome] = []
@@ -436,8 +437,8 @@ def test_a_lost_warehouse_comes_after_the_outcomes() -> None:
 
 
 def test_a_bug_in_the_row_source_ends_the_threads() -> None:
-    def chunks() -> Iterator[Sequence[Row]]:
-        yield [row(0)]
+    def chunks() -> Iterator[Rows]:
+        yield Rows.of([row(0)])
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -447,7 +448,7 @@ def test_a_bug_in_the_row_source_ends_the_threads() -> None:
 
 def test_leaving_early_ends_the_threads() -> None:
     delivery = Delivery(Scripted(), settings(messages=1, in_flight=4))
-    with closing(delivery.run([[row(n, lane=n) for n in range(100)]])) as outcomes:
+    with closing(delivery.run([Rows.of(row(n, lane=n) for n in range(100))])) as outcomes:
         next(outcomes)
     assert delivery_threads() == []
 
@@ -456,7 +457,7 @@ def test_a_stop_finishes_what_is_in_flight_and_returns() -> None:
     destination = Scripted()
     delivery = Delivery(destination, settings(messages=1))
     delivered: list[int] = []
-    for outcome in delivery.run([row(n)] for n in range(10_000)):
+    for outcome in delivery.run(Rows.of([row(n)]) for n in range(10_000)):
         assert isinstance(outcome, Delivered)
         delivered += outcome.positions
         delivery.stop()
@@ -470,7 +471,7 @@ def test_a_stop_cuts_the_wait_for_a_retry_short() -> None:
     config = DeliverySettings(in_flight=1, retry=RetryPolicy(base=30.0, jitter=0.0), tick_seconds=0.01)
     delivery = Delivery(Scripted(lambda *_: TryAgain("503")), config)
     outcomes: list[Outcome] = []
-    for outcome in delivery.run([[row(0)]]):
+    for outcome in delivery.run([Rows.of([row(0)])]):
         outcomes.append(outcome)
         delivery.stop()
     assert delivery.stopped
@@ -485,7 +486,7 @@ def test_a_stop_before_anything_was_accepted_rejects_nothing() -> None:
         return Poisoned("bad request")
 
     delivery = Delivery(Scripted(script), settings())
-    assert list(delivery.run([[row(0)]])) == []
+    assert list(delivery.run([Rows.of([row(0)])])) == []
 
 
 def test_a_slow_destination_holds_back_the_row_source() -> None:
@@ -496,11 +497,11 @@ def test_a_slow_destination_holds_back_the_row_source() -> None:
         assert gate.wait(5)
         return accept(batch, attempt)
 
-    def chunks() -> Iterator[Sequence[Row]]:
+    def chunks() -> Iterator[Rows]:
         nonlocal pulled
         for start in range(0, 1000, 10):
             pulled += 10
-            yield [row(n, lane=n) for n in range(start, start + 10)]
+            yield Rows.of(row(n, lane=n) for n in range(start, start + 10))
 
     config = DeliverySettings(limits=BatchLimits(messages=5), in_flight=2, tick_seconds=0.01)
     delivered = 0
@@ -553,5 +554,5 @@ def test_what_one_lane_is_asked_to_wait_holds_all_lanes() -> None:
         halted=threading.Event(),
         report=lambda _report: None,
     )
-    carrier.carry(Batch((row(1),)))
+    carrier.carry(Batch.of([row(1)]))
     assert min(asked) >= 30.0

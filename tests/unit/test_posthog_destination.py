@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -44,7 +44,8 @@ def row(position: int, properties: bytes = b',"plan":"pro"', head: bytes = b"") 
 
 
 def batch_of(count: int = 1, *, historical: bool = False, needs_person: bool = False) -> Batch:
-    return Batch(tuple(row(n) for n in range(count)), historical=historical, needs_person=needs_person)
+    batch = Batch.of((row(n) for n in range(count)), needs_person=needs_person)
+    return replace(batch, historical=historical)
 
 
 @dataclass
@@ -227,13 +228,13 @@ def test_every_message_is_in_the_body_once_and_in_order(count: int) -> None:
 
 def test_a_message_without_properties_is_valid_json() -> None:
     posthog, server = destination(all_ok)
-    posthog.send(Batch((row(0, b""),)), IDENTITY, 1)
+    posthog.send(Batch.of([row(0, b"")]), IDENTITY, 1)
     assert set(server.seen[0].body["batch"][0]["properties"]) == {"$geoip_disable", "dbt_posthog_sync_run_id"}
 
 
 def test_the_run_wins_no_property_that_the_row_sets() -> None:
     posthog, server = destination(all_ok)
-    posthog.send(Batch((row(0, b',"$geoip_disable":false'),)), IDENTITY, 1)
+    posthog.send(Batch.of([row(0, b',"$geoip_disable":false')]), IDENTITY, 1)
     assert server.seen[0].body["batch"][0]["properties"]["$geoip_disable"] is False
 
 
