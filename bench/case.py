@@ -99,7 +99,7 @@ class Bench:
         return value if self.rows >= MILLION else None
 
     def rate(self, samples: Sequence[Sample]) -> float:
-        """Events a second, from the stream's statement to the last confirmation: more than to the last answer."""
+        """Events a second, from the stream's statement to the last answer; what is confirmed meanwhile is in it."""
         return self.rows / median(sample.phases["deliver"] for sample in samples)
 
     def run_figures(self, case: str, samples: Sequence[Sample], most_seconds: float | None = None) -> list[Figure]:

@@ -93,7 +93,9 @@ class Courier:
         self._confirm_at = 0.0
 
     def deliver(self, staged: StagedRows, tally: Tally, progress: Callable[[int], None]) -> None:
-        """Stream, send and confirm until every staged row is settled, or the delivery is stopped.
+        """Stream and send until every staged row has its outcome, or the delivery is stopped.
+
+        What was accepted is confirmed every few seconds; the last of it is left to `confirm`.
 
         Raises:
             SyncError: what stopped it; everything that was accepted before is confirmed all the same.
@@ -109,6 +111,7 @@ class Courier:
             if self._delivery.stopped or not stream.is_expired:
                 tally.is_complete = not self._delivery.stopped
                 return
+            self.confirm(tally)
             resume = True
 
     def _carry(self, rows: Iterator[Rows], tally: Tally, progress: Callable[[int], None]) -> None:
@@ -118,13 +121,12 @@ class Courier:
                 for outcome in outcomes:
                     self._take(outcome, tally)
                     if self._clock() >= self._confirm_at or self._unconfirmed >= _MOST_UNCONFIRMED:
-                        self._confirm(tally)
+                        self.confirm(tally)
                     progress(tally.delivered + tally.refused + self._unconfirmed)
             except SyncError:
                 # The outcomes before the error are PostHog's word all the same.
-                self._confirm(tally)
+                self.confirm(tally)
                 raise
-        self._confirm(tally)
 
     def _take(self, outcome: Outcome, tally: Tally) -> None:
         match outcome:
@@ -137,8 +139,12 @@ class Courier:
             case Doubted(positions):
                 tally.doubted.extend(positions)
 
-    def _confirm(self, tally: Tally) -> None:
-        """Write down what was accepted and refused since the last time."""
+    def confirm(self, tally: Tally) -> None:
+        """Write down what was accepted and refused since the last time.
+
+        Raises:
+            LeaseLost: another run took over; nothing was written.
+        """
         begun = self._clock()
         if self._unconfirmed:
             self._snapshot.confirm(self._accepted)

@@ -177,17 +177,20 @@ class Runner:
         self._guard(prepared)
         with execution.phase("begin"):
             snapshot = self._begin(prepared)
-        with execution.phase("deliver"):
-            try:
-                self._deliver(prepared, snapshot, execution)
-            except (DestinationUnavailable, DestinationRefused):
-                self._keep_doubted(prepared, snapshot, execution)
-                raise
-            if not execution.tally.is_complete:
-                self._keep_doubted(prepared, snapshot, execution)
-        if execution.tally.is_complete:
-            with execution.phase("record"):
-                self._settle(prepared, snapshot, execution)
+        try:
+            with execution.phase("deliver"):
+                courier = self._deliver(prepared, snapshot, execution)
+            with execution.phase("confirm"):
+                if courier is not None:
+                    courier.confirm(execution.tally)
+        except (DestinationUnavailable, DestinationRefused):
+            self._keep_doubted(prepared, snapshot, execution)
+            raise
+        if not execution.tally.is_complete:
+            self._keep_doubted(prepared, snapshot, execution)
+            return
+        with execution.phase("record"):
+            self._settle(prepared, snapshot, execution)
 
     def _registered(self, resolved: ResolvedSync, identity: RunIdentity) -> StoredSync | None:
         """A new sync, written down; runs of several shards may do so at once."""
@@ -246,24 +249,26 @@ class Runner:
             snapshot.mark_baseline()
         self._warehouse.run("insert_erased_keys", sync=snapshot.arguments.for_macro())
 
-    def _deliver(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
+    def _deliver(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> Courier | None:
+        """Deliver; what the courier that is returned has not confirmed yet is left to be confirmed."""
         plan, sync = prepared.plan, prepared.arguments.resolved.sync
         if plan.takes_as_known:
             execution.known = snapshot.confirm_baseline(has_staged=plan.staged.has_table)
         if plan.estimated_events == 0:
             execution.tally.is_complete = True
-            return
+            return None
         total = plan.estimated_events
         report = partial(self._report, plan.sync_name, total)
         if plan.deletion is not None:
             self._eraser(snapshot, plan.deletion).erase(execution.tally, report, lambda: self._is_stopped)
-            return
+            return None
         needs_person = sync.object in (ObjectType.PERSON, ObjectType.GROUP)
         self._delivery = Delivery(self._destination, self._settings.delivery, needs_person=needs_person)
         if self._is_stopped:
-            return
+            return None
         courier = Courier(self._warehouse, snapshot, self._delivery, self._settings.courier, self._clock)
         courier.deliver(plan.staged, execution.tally, report)
+        return courier
 
     def _eraser(self, snapshot: Snapshot, deletion: PlannedDeletion) -> Eraser:
         directory = self._planner.directory

@@ -73,19 +73,20 @@
 {% macro cursor_literal(sync) %}cast({{ dbt_posthog_sync.literal(sync.window_start) }} as {{ sync.cursor.type.text }}){% endmacro %}
 
 {# Where the next window starts: the highest cursor value that is not in the future, minus the lookback. A row without
-   a key holds it back, because once mended it comes under a key that nobody can know today. #}
+   a key holds it back, because once mended it comes under a key that nobody can know today; one below this run's window
+   came as late as any other row there, and waits for `--full-scan` like them. Each part can use an index on the cursor. #}
 {% macro read_window_start(sync) %}
   {%- set cursor = dbt_posthog_sync.model_column(sync.cursor) -%}
   {%- set type = sync.cursor.type.text -%}
   {%- set is_time = sync.cursor.type.family in ('timestamp', 'timestamp_tz', 'date') -%}
-  {%- set known = 'case when ' ~ cursor ~ ' <= cast(current_timestamp as ' ~ type ~ ') then ' ~ cursor ~ ' end' if is_time else cursor -%}
   {%- set key_is_null = dbt_posthog_sync.key_expression(sync) ~ ' is null' -%}
   select {{ dbt_posthog_sync.as_text("cast(start_at - interval '" ~ sync.lookback_seconds ~ "' second as " ~ type ~ ')' if is_time else 'start_at') }}
   from (
-    select case when max({{ known }}) is null then null
-      when min(case when {{ key_is_null }} then {{ cursor }} end) < max({{ known }}) then min(case when {{ key_is_null }} then {{ cursor }} end)
-      else max({{ known }}) end as start_at
-    from {{ sync.relation }} m) w
+    select case when k.highest is null or n.lowest is null or n.lowest >= k.highest then k.highest else n.lowest end as start_at
+    from (select max({{ cursor }}) as highest from {{ sync.relation }} m
+          {%- if is_time %} where {{ cursor }} <= cast(current_timestamp as {{ type }}){% endif %}) k
+    cross join (select min({{ cursor }}) as lowest from {{ sync.relation }} m where {{ key_is_null }}
+          {%- if sync.window_start %} and {{ cursor }} >= {{ dbt_posthog_sync.cursor_literal(sync) }}{% endif %}) n) w
 {% endmacro %}
 
 {# Staged rows that lie outside the window: the other rows of a key that the window met once. #}

@@ -50,7 +50,7 @@ def test_status_shows_reasons_with_an_example_and_the_last_runs(any_shop: Shop) 
     assert [(row["rows"], row["example"]) for row in found["rejected"]] == [(1, "1")]
     (last,) = found["runs"]
     assert json.loads(last["counts"])["delivered"] == 1
-    assert {"stage", "deliver", "record"} <= set(json.loads(last["phases"]))
+    assert {"stage", "deliver", "confirm", "record"} <= set(json.loads(last["phases"]))
     assert last["dbt_invocation_id"] == "00000000-0000-4000-8000-000000000000"
 
 
@@ -77,7 +77,7 @@ def test_the_results_file_tells_what_a_run_came_to(shop: Shop) -> None:
     (result,) = found["results"]
     assert (result["unique_id"], result["status"]) == (f"model.lab.{shop.table}", "rejected")
     assert (result["counts"]["delivered"], result["counts"]["rejected"]) == (2, 1)
-    assert [step["name"] for step in result["timing"]] == ["stage", "begin", "deliver", "record"]
+    assert [step["name"] for step in result["timing"]] == ["stage", "begin", "deliver", "confirm", "record"]
     assert (found["exit_code"], found["errors"]) == (1, [])
     assert list((shop.folder / "target").glob("*.tmp")) == []
 
