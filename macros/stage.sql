@@ -236,12 +236,19 @@
                      group by sync_key having count(*) > 1)
 {% endmacro %}
 
-{# Positions of staged rows that compare so with what was delivered of them. A join of its own, because a condition of the
-   update would have the warehouse sort all of the snapshot for the sake of a few staged rows. #}
+{# Positions of staged rows that compare so with what was delivered of them. Joins of their own, because a condition of the
+   update would have the warehouse sort all of the snapshot for the sake of a few staged rows; and with base and log apart,
+   because read as one, each row of the base is compared with the log before it meets a staged row. #}
 {% macro staged_beside_snapshot(sync, condition) %}
-  select c.position from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
-  join {{ dbt_posthog_sync.snapshot(sync) }} s on s.sync_key = c.sync_key
+  {%- set changes = dbt_posthog_sync.sync_table(sync, 'changes') -%}
+  select c.position from {{ changes }} c
+  join {{ dbt_posthog_sync.sync_table(sync, 'base') }} s on s.sync_key = c.sync_key
   where c.reason is null and {{ condition }}
+    and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g where g.sync_key = c.sync_key)
+  union all
+  select c.position from {{ changes }} c
+  join {{ dbt_posthog_sync.latest_log(sync) }} s on s.sync_key = c.sync_key
+  where c.reason is null and s.origin <> {{ dbt_posthog_sync.origin('removed') }} and {{ condition }}
 {%- endmacro %}
 
 {# An event that was delivered with another name, person or day cannot be replaced: PostHog would keep both. #}
