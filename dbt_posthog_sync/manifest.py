@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from dbt_posthog_sync.errors import ManifestError
+from dbt_posthog_sync.history import history_of
 from dbt_posthog_sync.manifest_file import Contents, contents_from, contents_of
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.spelling import nearest
@@ -47,6 +48,7 @@ class Node:
         ref: identity, relation and declared columns.
         location: JSON path of the node inside `ref.file`, such as `$.models[orders]`.
         version: version of a versioned model, else empty.
+        latest_version: the version that `ref` means without naming one, else empty.
         materialized: such as table or ephemeral; empty when the manifest does not say.
         is_disabled: true when dbt leaves the node out of the project.
         has_contract: true when dbt enforces the declared columns, so that they are all there are.
@@ -61,6 +63,7 @@ class Node:
     ref: ModelRef
     location: str
     version: str = ""
+    latest_version: str = ""
     materialized: str = ""
     is_disabled: bool = False
     has_contract: bool = False
@@ -85,8 +88,13 @@ class Node:
 
     @property
     def default_sync_name(self) -> str:
-        """Name of a sync that has none of its own: the model's, with the version of a versioned model."""
-        return f"{self.ref.name}_v{self.version}" if self.version else self.ref.name
+        """Name of a sync that has none of its own: the model's, with the version where that is not the latest."""
+        return self.ref.name if self.is_latest else f"{self.ref.name}_v{self.version}"
+
+    @property
+    def is_latest(self) -> bool:
+        """True for what `ref` means without naming a version."""
+        return self.version == self.latest_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +230,7 @@ class _NodeReader:
             ref=_model_ref(raw, self.project),
             location=_location(raw),
             version="" if version is None else str(version),
+            latest_version=_text(raw, "latest_version"),
             materialized=_text(config, "materialized"),
             is_disabled=is_disabled,
             has_contract=bool(is_enforced),
@@ -258,6 +267,7 @@ def _model_ref(raw: _Json, project: str) -> ModelRef:
         package=package,
         fqn=tuple(map(str, raw.get("fqn") or ())),
         columns=tuple(ModelColumn(_text(column, "name") or key) for key, column in columns.items()),
+        history=history_of(raw),
     )
 
 

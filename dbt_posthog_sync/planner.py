@@ -130,15 +130,33 @@ class Planner:
     def _resolve_one(self, sync: Sync) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
         model = sync.model
         if not self._warehouse.has_relation(model.database, model.schema, model.identifier):
+            advice = f"Build it first: dbt build --select {model.name}. Check that the target is the one you built."
+            if model.resource_type == "source":
+                advice = "Load it first, since dbt builds no sources. Check the source's schema, and the target."
             problem = Problem(
                 f"the relation {model.relation_name} does not exist in the warehouse.",
-                f"Build it first: dbt build --select {model.name}. Check that the target is the one you built.",
+                advice,
                 model.name,
                 model.file,
             )
             return None, (problem,)
         rows = self._warehouse.rows("describe_columns", relation=model.relation_name)
-        return resolve(sync, [_relation_column(*row) for row in rows])
+        resolved, problems = resolve(sync, [_relation_column(*row) for row in rows])
+        return resolved and self._with_rows(resolved), problems
+
+    def _with_rows(self, resolved: ResolvedSync) -> ResolvedSync:
+        """The sync with the select that its rows come from, where those are not all of the relation."""
+        history = resolved.sync.model.history
+        if history is None or resolved.valid_to is None:
+            return resolved
+        rows = self._warehouse.evaluate(
+            "current_rows",
+            relation=resolved.sync.model.relation_name,
+            valid_to=resolved.valid_to.name,
+            open_end=history.open_end,
+            is_deleted=resolved.is_deleted.name if resolved.is_deleted else None,
+        )
+        return replace(resolved, rows=rows)
 
     def plan(self, resolved: ResolvedSync, run: RunIdentity) -> Prepared:
         """Stage into temporary tables and say what a run would do. Writes nothing that outlives the session.
@@ -152,7 +170,7 @@ class Planner:
         return self.stage(self._arguments(resolved, stored, temporary, run), stored)
 
     def check_not_renamed(self, resolved: ResolvedSync, known_names: frozenset[str]) -> None:
-        """Stop at a sync without state whose model another sync had that no annotation names any more.
+        """Stop at a sync without state whose model or mapping another sync had that no annotation names any more.
 
         Raises:
             UnsafePlan: with the former name, and how to go on with its state.
@@ -162,7 +180,7 @@ class Planner:
         names = self.state.abandoned_names(self.arguments(resolved, None, RunIdentity("")), known_names)
         if names:
             raise UnsafePlan(
-                f"{resolved.sync.name}: this model was synced as `{names[0]}` before, and no annotation has that name "
+                f"{resolved.sync.name}: this was synced as `{names[0]}` before, and no annotation has that name "
                 f"any more. A new name is a new sync and would send every row again. Go on with that state by --adopt "
                 f"{names[0]}, or by `name: {names[0]}` in the annotation; or begin anew with --force."
             )

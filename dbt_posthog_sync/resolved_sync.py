@@ -70,6 +70,9 @@ class ResolvedSync:
         cursor: column that prunes the scan.
         create_with: column with the distinct_id of a person that is made; None where none is.
         columns: every column of the relation.
+        valid_to: column by which a snapshot's current rows are known; None where all rows are read.
+        is_deleted: column that marks a snapshot's rows of deleted things; None where none does, or all rows are read.
+        rows: SQL that takes the relation's place where not all of its rows are read; empty where they are.
     """
 
     sync: Sync
@@ -83,6 +86,9 @@ class ResolvedSync:
     cursor: RelationColumn | None
     create_with: RelationColumn | None = None
     columns: tuple[RelationColumn, ...] = ()
+    valid_to: RelationColumn | None = None
+    is_deleted: RelationColumn | None = None
+    rows: str = ""
 
     @property
     def id(self) -> str:

@@ -20,8 +20,10 @@ from dbt_posthog_sync.sync import (
     ModelColumn,
     Operation,
     PropertyMapping,
+    Rows,
     Sync,
     Term,
+    is_bookkeeping,
 )
 
 _URL_PROPERTY = "$current_url"
@@ -79,6 +81,7 @@ class _Resolver:
         cursor = self._cursor(sync.cursor.column) if sync.cursor else None
         create_with = self._identity(term.name, "create_with") if isinstance(term := sync.create_with, Column) else None
         groups = tuple((kind, self._group(kind, term)) for kind, term in sync.groups)
+        valid_to, is_deleted = self._ends()
         properties = self._all_properties() if sync.all_properties else self._listed_properties()
         self._check_excluded()
         self._check_annotated_columns()
@@ -97,6 +100,8 @@ class _Resolver:
             cursor=cursor,
             create_with=create_with,
             columns=tuple(self._columns.by_name.values()),
+            valid_to=valid_to,
+            is_deleted=is_deleted,
         )
         return resolved, ()
 
@@ -150,6 +155,14 @@ class _Resolver:
             self._unfit(column, "does not say which row is newer", advice, path)
         return column
 
+    def _ends(self) -> tuple[RelationColumn | None, RelationColumn | None]:
+        """The columns that tell a snapshot's current rows from its history."""
+        history = self._sync.model.history
+        if history is None or self._sync.rows is Rows.ALL:
+            return None, None
+        is_deleted = self._find(history.is_deleted, "rows") if history.is_deleted else None
+        return self._find(history.valid_to, "rows"), is_deleted
+
     def _event(self, term: Term) -> RelationColumn | Constant | None:
         if isinstance(term, Constant):
             return term
@@ -180,7 +193,7 @@ class _Resolver:
         resolved = []
         for column in self._columns.by_name.values():
             asked = declared.get(column.name, ModelColumn(column.name))
-            if column.name in left_out or asked.exclude:
+            if column.name in left_out or asked.exclude or self._is_bookkeeping(asked):
                 continue
             if self._sendable(column.name, "properties") is None:
                 continue
@@ -201,6 +214,11 @@ class _Resolver:
         names = {term.name for term in structural if isinstance(term, Column)}
         found = [self._columns.find(name) for name in (*names, *sync.exclude)]
         return {column.name for column in found if column is not None}
+
+    def _is_bookkeeping(self, column: ModelColumn) -> bool:
+        """True for what dbt adds to a snapshot, unless the column's own annotation asks for it."""
+        history = self._sync.model.history
+        return history is not None and is_bookkeeping(history, column)
 
     def _declared(self) -> dict[str, ModelColumn]:
         """What the manifest says of a column, by the name that the warehouse has for it."""

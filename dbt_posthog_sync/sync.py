@@ -80,6 +80,13 @@ class OnChange(str, Enum):
     RESEND = "resend"
 
 
+class Rows(str, Enum):
+    """Which rows of a dbt snapshot are read: those that hold now, or the whole history."""
+
+    CURRENT = "current"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A value read from a column; `name` is spelled as the annotation spells it."""
@@ -142,6 +149,31 @@ class ModelColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """How a dbt snapshot keeps its history.
+
+    Attributes:
+        valid_to: column that says until when a row held; null, or `open_end`, while it does.
+        open_end: SQL that dbt writes there instead of null (`dbt_valid_to_current`); None for null.
+        is_deleted: column that marks rows of what was deleted; None where dbt adds no such rows.
+        bookkeeping: all columns that dbt adds to those of the query.
+        unique_key: columns that name the thing whose history it is; empty where an expression does.
+    """
+
+    valid_to: str = "dbt_valid_to"
+    open_end: str | None = None
+    is_deleted: str | None = None
+    bookkeeping: tuple[str, ...] = ()
+    unique_key: tuple[str, ...] = ()
+
+
+def is_bookkeeping(history: History, column: ModelColumn) -> bool:
+    """True for a column that dbt adds to a snapshot, unless the column's own annotation asks for it."""
+    is_asked_for = column.property is not None or column.operation is not None
+    return not is_asked_for and column.name.lower() in {name.lower() for name in history.bookkeeping}
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRef:
     """The dbt node a sync reads.
 
@@ -159,6 +191,7 @@ class ModelRef:
         package: name of the dbt package.
         fqn: the qualified name by which dbt selects: package, folders, name.
         columns: columns that the manifest declares; often fewer than the relation has.
+        history: how a snapshot keeps its history; None for everything else.
     """
 
     unique_id: str
@@ -174,6 +207,7 @@ class ModelRef:
     package: str = ""
     fqn: tuple[str, ...] = ()
     columns: tuple[ModelColumn, ...] = ()
+    history: History | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +240,7 @@ class Sync:
         on_several: which persons are meant when several have the row's e-mail address.
         create_with: what becomes of an e-mail address that no person has; None where nothing is ever created for one.
         unset: properties that are removed from every person that is written.
+        rows: which rows of a snapshot are read; all of them where it is no snapshot.
         path: JSON path of the annotation in its file, to point the user to.
     """
 
@@ -233,6 +268,7 @@ class Sync:
     on_several: OnSeveral = OnSeveral.SKIP
     create_with: CreateWith | None = None
     unset: tuple[str, ...] = ()
+    rows: Rows = Rows.ALL
     path: str = "$"
 
     @property

@@ -62,6 +62,16 @@
 {# One row a column: name, type as text, whether the row hash must read it as text. #}
 {% macro describe_columns(relation) %}{{ return(adapter.dispatch('describe_columns', 'dbt_posthog_sync')(relation)) }}{% endmacro %}
 
+{# The current rows of a dbt snapshot, to stand where a relation does, before an alias: their `valid_to` is null or, as
+   dbt's own macros have it, what `dbt_valid_to_current` says. A row that dbt added for a deletion is not current. #}
+{% macro current_rows(relation, valid_to, open_end, is_deleted) %}
+  {%- set end = 's.' ~ dbt_posthog_sync.quoted(valid_to) -%}
+  {%- set mark = 's.' ~ dbt_posthog_sync.quoted(is_deleted) if is_deleted else none -%}
+  {%- set is_open = '(' ~ end ~ ' is null or ' ~ end ~ ' = ' ~ open_end ~ ')' if open_end else end ~ ' is null' -%}
+  {%- set is_there = ' and coalesce(' ~ dbt_posthog_sync.as_text(mark) ~ ", 'False') <> 'True'" if is_deleted else '' -%}
+  {{- return('(select s.* from ' ~ relation ~ ' s where ' ~ is_open ~ is_there ~ ')') -}}
+{% endmacro %}
+
 {# Statements that make a new connection predictable: UTC, UTF-8, no statement timeout. #}
 {% macro session_settings() %}{{ return(adapter.dispatch('session_settings', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__session_settings() %}{{ return([]) }}{% endmacro %}

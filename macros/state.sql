@@ -138,11 +138,14 @@
   where sync_id = {{ dbt_posthog_sync.literal(sync_id) }}
 {% endmacro %}
 
-{# Syncs that read the same relation under another name: a sync that lost its name, perhaps. #}
-{% macro read_syncs_of_relation(schema, project, relation, sync_id) %}
-  select sync_id, name from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
-  where project = {{ dbt_posthog_sync.literal(project) }} and relation = {{ dbt_posthog_sync.literal(relation) }}
-    and sync_id <> {{ dbt_posthog_sync.literal(sync_id) }}
+{# Other syncs that this one may have been before: over the same relation, or, since a renamed model has another one,
+   with the very same mapping. #}
+{% macro read_like_syncs(schema, project, relation, fingerprint, sync_id) %}
+  {%- set is_same = 'relation = ' ~ dbt_posthog_sync.literal(relation) -%}
+  select name, case when {{ is_same }} then 1 else 0 end as reads_the_same from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
+  where project = {{ dbt_posthog_sync.literal(project) }} and sync_id <> {{ dbt_posthog_sync.literal(sync_id) }}
+    and ({{ is_same }} or fingerprint = {{ dbt_posthog_sync.literal(fingerprint) }})
+  order by reads_the_same desc, name
 {% endmacro %}
 
 {% macro insert_sync(sync) %}
@@ -151,7 +154,7 @@
     (sync_id, project, name, model, relation, object, destination, key_type, mapping, fingerprint, hash_name,
      hash_canary, base_table, log_table, base_rows, live_keys, is_settled, created_at, updated_at, uuid_name)
   select {{ lit(sync.id) }}, {{ lit(sync.project) }}, {{ lit(sync.name) }}, {{ lit(sync.model) }},
-    {{ lit(sync.relation) }}, {{ lit(sync.object) }}, {{ lit(sync.destination) }},
+    {{ lit(sync.relation_name) }}, {{ lit(sync.object) }}, {{ lit(sync.destination) }},
     {{ lit(dbt_posthog_sync.type_key(sync.key.type)) }}, {{ lit(sync.mapping) }}, {{ lit(sync.fingerprint) }},
     {{ lit(dbt_posthog_sync.hash_name()) }}, {{ dbt_posthog_sync.hash_canary() }},
     {{ lit(sync.tables.base.name) }}, {{ lit(sync.tables.log.name) }}, 0, 0, true,

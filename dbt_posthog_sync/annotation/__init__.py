@@ -20,6 +20,7 @@ from dbt_posthog_sync.annotation.places import column_faults, column_problems, n
 from dbt_posthog_sync.annotation.reading import sync_from
 from dbt_posthog_sync.annotation.rules import rule_problems
 from dbt_posthog_sync.annotation.shape import shape_faults
+from dbt_posthog_sync.annotation.versions import synced_nodes
 from dbt_posthog_sync.errors import AnnotationError
 from dbt_posthog_sync.manifest import Manifest, Node
 from dbt_posthog_sync.problem import Problem
@@ -86,7 +87,7 @@ def check_annotations(
     defaults = defaults or {}
     problems = [*defaults_problems(defaults), *found]
     checked = []
-    for node in manifest.nodes:
+    for node in synced_nodes(manifest.nodes):
         at_node = tuple(_node_problems(node))
         problems += at_node
         for draft in _drafts(node, defaults):

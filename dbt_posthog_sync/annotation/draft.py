@@ -29,8 +29,8 @@ NOT_OF_DELETE: Mapping[str, str] = {
 # Keys whose entries are merged one by one. Every other key of an annotation replaces the default as a whole, because
 # half of one choice and half of another (`{event_id: a}` under `{distinct_id: b}`) is neither.
 _MERGED_BY_ENTRY = ("properties", "groups", "cursor")
-# What decides about rows, one sync at a time; and no behavior belongs to every object.
-_NEVER_A_DEFAULT = ("object", "name", "behavior")
+# What decides about rows, one sync at a time; no behavior belongs to every object, and `rows` to snapshots only.
+_NEVER_A_DEFAULT = ("object", "name", "behavior", "rows")
 
 
 @dataclass(frozen=True, slots=True)

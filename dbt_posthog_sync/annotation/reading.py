@@ -25,9 +25,11 @@ from dbt_posthog_sync.sync import (
     OnSeveral,
     Operation,
     PropertyMapping,
+    Rows,
     Sync,
     SyncKey,
     Term,
+    is_bookkeeping,
 )
 
 ALL = "all"
@@ -89,8 +91,19 @@ def sync_from(draft: Draft, project: str) -> Sync:
         on_several=OnSeveral(value.get("on_several", OnSeveral.SKIP.value)),
         create_with=_create_with(value, key, behavior),
         unset=tuple(value.get("unset", ())),
+        rows=rows_of(draft, kind),
         path=draft.path,
     )
+
+
+def rows_of(draft: Draft, kind: ObjectType) -> Rows:
+    """Which rows of a snapshot are meant: each of its rows happened, and a person or group is what it is now."""
+    if draft.node.ref.history is None:
+        return Rows.ALL
+    named = draft.value.get("rows")
+    if named is not None:
+        return Rows(named)
+    return Rows.ALL if kind in (ObjectType.EVENT, ObjectType.PAGE) else Rows.CURRENT
 
 
 def entries(value: Mapping[str, Any]) -> Iterator[Entry]:
@@ -136,7 +149,9 @@ def columns_of_all(draft: Draft) -> Iterator[ModelColumn]:
     annotated = {one.column: one.value for one in draft.node.column_annotations}
     for declared in draft.node.ref.columns:
         column = column_from(declared.name, annotated.get(declared.name))
-        if not column.exclude and column.name.lower() not in left_out:
+        history = draft.node.ref.history
+        is_added = history is not None and is_bookkeeping(history, column)
+        if not column.exclude and not is_added and column.name.lower() not in left_out:
             yield column
 
 

@@ -38,7 +38,8 @@ by e-mail only), the entries of `properties`, `groups` and `cursor` are merged o
 annotation says replaces the default. `object`, `name` and `behavior` are written in each annotation.
 
 `properties: all` sends every column but those that travel beside the properties: the distinct id, the event's name, the
-`timestamp`, the e-mail address that is the sync key, and the column of `create_with`.
+`timestamp`, the e-mail address that is the sync key, and the column of `create_with`. Of a snapshot it leaves out the
+columns that dbt adds; which rows of a snapshot are read, and which version of a model, is in [dbt.md](dbt.md).
 
 Write it under `config: {meta: ...}`: dbt 2 refuses a top-level `meta`, and dbt ignores `posthog_sync` beside the
 model's name. Never write a key or token into an annotation; dbt copies it into target/manifest.json.

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from dbt_posthog_sync.annotation.draft import Draft, annotation_path
 from dbt_posthog_sync.annotation.person_rules import PERSON_RULES
 from dbt_posthog_sync.annotation.reading import ALL, Entry, column_from, column_uses, columns_of_all, entries
+from dbt_posthog_sync.annotation.snapshot_rules import SNAPSHOT_RULES
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.reserved_name import reserved_event, reserved_property
 from dbt_posthog_sync.schema import json_path
@@ -204,4 +205,5 @@ _RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _doubled_properties,
     _column_conflicts,
     *PERSON_RULES,
+    *SNAPSHOT_RULES,
 )

@@ -190,16 +190,20 @@ class State:
         return Functions(*(str(value) for value in row))
 
     def abandoned_names(self, arguments: SyncArguments, known: frozenset[str]) -> tuple[str, ...]:
-        """Names of syncs over the same relation that no annotation has any more: the sync may have been renamed."""
-        sync = arguments.resolved.sync
+        """Names that no annotation has any more, of syncs over the same relation or with the same mapping.
+
+        The sync may have had one of them before it, or its model, was renamed; the likeliest comes first.
+        """
+        resolved = arguments.resolved
         rows = self._warehouse.rows(
-            "read_syncs_of_relation",
+            "read_like_syncs",
             schema=self._schema,
-            project=sync.project,
-            relation=sync.model.relation_name,
-            sync_id=arguments.resolved.id,
+            project=resolved.sync.project,
+            relation=resolved.sync.model.relation_name,
+            fingerprint=resolved.fingerprint,
+            sync_id=resolved.id,
         )
-        return tuple(str(name) for _, name in rows if str(name) not in known)
+        return tuple(str(name) for name, _ in rows if str(name) not in known)
 
     def register(self, arguments: SyncArguments) -> None:
         """Write down a new sync with its empty snapshot, all of it or nothing."""
