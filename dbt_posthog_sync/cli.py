@@ -18,6 +18,7 @@ from dbt_posthog_sync.errors import SyncError, UserError
 from dbt_posthog_sync.options import (
     SelectingCommand,
     ShardParameter,
+    comparison_options,
     connection_options,
     gate_options,
     project_options,
@@ -98,6 +99,25 @@ def validate(**values: Any) -> None:
         return
     click.echo(syncs_text(syncs))
     say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
+
+
+@cli.command(epilog=_example("dbt-posthog-sync diff --state base/target --output markdown"))
+@comparison_options
+def diff(state: Path, project_dir: Path | None, target_path: Path | None, output: str) -> None:
+    """Compare the syncs with those of an earlier manifest, and say what a run would send again.
+
+    Needs neither a warehouse nor dbt. Where posthog_sync.yml was another one, put it beside that manifest.
+    """
+    from dbt_posthog_sync.comparison_report import comparison_markdown, comparison_text, comparison_values
+    from dbt_posthog_sync.reporter import as_json
+
+    found = load_project(project_dir, target_path).compared_with(state, os.environ)
+    texts = {
+        "text": lambda: comparison_text(found),
+        "json": lambda: as_json("diff", **comparison_values(found)),
+        "markdown": lambda: comparison_markdown(found),
+    }
+    click.echo(texts[output]())
 
 
 @cli.command(cls=SelectingCommand, epilog=_example("dbt-posthog-sync plan --select orders"))

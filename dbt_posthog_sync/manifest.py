@@ -266,7 +266,10 @@ def _model_ref(raw: _Json, project: str) -> ModelRef:
         path=_text(raw, "original_file_path"),
         package=package,
         fqn=tuple(map(str, raw.get("fqn") or ())),
-        columns=tuple(ModelColumn(_text(column, "name") or key) for key, column in columns.items()),
+        columns=tuple(
+            ModelColumn(_text(column, "name") or key, data_type=_text(column, "data_type"))
+            for key, column in columns.items()
+        ),
         history=history_of(raw),
     )
 

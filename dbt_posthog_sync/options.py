@@ -90,6 +90,16 @@ connection_options = _options(
     click.option("--threads", type=click.IntRange(min=1), help="Threads, as the profile may use them."),
     click.option("--vars", "variables", default="{}", help="YAML of variables, as the profile may use them."),
 )
+comparison_options = _options(
+    click.option(
+        "--state", type=_folder, envvar="DBT_STATE", required=True, help="Folder with the manifest.json of before."
+    ),
+    click.option("--project-dir", type=_folder, envvar="DBT_PROJECT_DIR", help="Folder of dbt_project.yml."),
+    click.option("--target-path", type=_folder, envvar="DBT_TARGET_PATH", help="Folder of dbt's manifest.json."),
+    click.option(
+        "--output", type=click.Choice(["text", "json", "markdown"]), default="text", help="Form of what is printed."
+    ),
+)
 gate_options = _options(
     click.option(
         "--run-results",

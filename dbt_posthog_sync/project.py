@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dbt_posthog_sync.annotation import Annotations, check_annotations
 from dbt_posthog_sync.annotation.property_file import property_file_problems
+from dbt_posthog_sync.comparison import Comparison, Side, compared
 from dbt_posthog_sync.errors import AnnotationError, SettingsError, UserError
 from dbt_posthog_sync.gate import Gate, read_gate
 from dbt_posthog_sync.identity_model import identity_model, kept_names
@@ -84,6 +85,25 @@ class Project:
                 )
             )
         return select(self.syncs, selection, ask)
+
+    def compared_with(self, folder: Path, environ: Mapping[str, str]) -> Comparison:
+        """What changed since the manifest in a folder, and the posthog_sync.yml beside it if there is one.
+
+        Raises:
+            UserError: there is no manifest, it is of another project, or the settings beside it cannot be read.
+        """
+        path = folder / "manifest.json"
+        manifest = read_manifest(path)
+        if manifest.project_name != self.manifest.project_name:
+            message = f"this is the manifest of `{manifest.project_name}`, and the project is "
+            advice = "Name the folder with an earlier manifest of this project. Another project has a state of its own."
+            raise UserError(Problem(f"{message}`{self.manifest.project_name}`.", advice, file=str(path)))
+        settings = folder / SETTINGS_FILE
+        defaults = read_settings(settings, environ).defaults if settings.exists() else self.settings.defaults
+        before = check_annotations(manifest, defaults, may_delete=True)
+        found = compared(Side.from_manifest(manifest, before.syncs), Side.from_manifest(self.manifest, self.syncs))
+        limit = self.settings.limits.max_changed_percent
+        return replace(found, max_changed_percent=limit, unread=len(before.problems))
 
     def gate(self, run_results: Sequence[Path] = ()) -> Gate:
         """What may pass after what dbt just did, by these files or by the one beside the manifest.

@@ -140,12 +140,14 @@ class ModelColumn:
         property: PostHog property name from `columns[].config.meta.posthog_sync.property`, or None.
         operation: from the same place, or None.
         exclude: true when the column asks to stay out of `properties: all`.
+        data_type: as the project declares it; empty where it does not.
     """
 
     name: str
     property: str | None = None
     operation: Operation | None = None
     exclude: bool = False
+    data_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,7 +196,8 @@ def column_from(name: str, annotation: object) -> ModelColumn:
 def _annotated_model(draft: Draft) -> ModelRef:
     ref = draft.node.ref
     annotated = {one.column: column_from(one.column, one.value) for one in draft.node.column_annotations}
-    return replace(ref, columns=tuple(annotated.get(column.name, column) for column in ref.columns))
+    columns = (replace(annotated.get(column.name, column), data_type=column.data_type) for column in ref.columns)
+    return replace(ref, columns=tuple(columns))
 
 
 def _sorted_properties(value: Mapping[str, Any]) -> tuple[PropertyMapping, ...]:
