@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from dbt_posthog_sync import __version__
-from dbt_posthog_sync.command import load_project, open_session, selected_syncs, session_options
+from dbt_posthog_sync.command import checked_syncs, load_project, open_session, session_options
 from dbt_posthog_sync.errors import SyncError, UserError
 from dbt_posthog_sync.options import (
+    ReportingCommand,
     SelectingCommand,
     ShardParameter,
     comparison_options,
@@ -27,7 +28,7 @@ from dbt_posthog_sync.options import (
     sending_options,
 )
 from dbt_posthog_sync.sending import check_combination, check_gate, mock, send
-from dbt_posthog_sync.terminal import say
+from dbt_posthog_sync.terminal import say, tell_github_of
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.plan import Plan
@@ -42,7 +43,14 @@ def _example(command: str) -> str:
     return f"\b\nExample:\n  {command}"
 
 
+class _Program(click.Group):
+    """All commands."""
+
+    command_class = ReportingCommand
+
+
 @click.group(
+    cls=_Program,
     epilog=_example("dbt build && dbt-posthog-sync run"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -86,6 +94,7 @@ def init(model: str | None, object_name: str, project_dir: Path | None, target_p
 @cli.command(cls=SelectingCommand, epilog=_example("dbt parse && dbt-posthog-sync validate"))
 @selection_options
 @project_options
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write what is found as JUnit XML too.")
 def validate(**values: Any) -> None:
     """Check settings and annotations against the manifest, without a warehouse and without dbt.
 
@@ -93,7 +102,7 @@ def validate(**values: Any) -> None:
     """
     from dbt_posthog_sync.reporter import as_json, sync_values, syncs_text
 
-    syncs = selected_syncs(load_project(values["project_dir"], values["target_path"]), values)
+    syncs = checked_syncs(values)
     if values["output"] == "json":
         click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs]))
         return
@@ -118,6 +127,7 @@ def diff(state: Path, project_dir: Path | None, target_path: Path | None, output
         "markdown": lambda: comparison_markdown(found),
     }
     click.echo(texts[output]())
+    tell_github_of(lambda: comparison_markdown(found), ())
 
 
 @cli.command(cls=SelectingCommand, epilog=_example("dbt-posthog-sync plan --select orders"))
@@ -132,6 +142,7 @@ def plan(**values: Any) -> None:
     Staged rows live in temporary tables; nothing in the warehouse changes.
     """
     from dbt_posthog_sync.reporter import as_json, held_back_text, held_back_values, plan_text, plan_values
+    from dbt_posthog_sync.summary import plans_markdown
 
     check_combination({"mock": False, **values})
     output = values["output"]
@@ -152,6 +163,9 @@ def plan(**values: Any) -> None:
         click.echo(as_json("plan", plans=[plan_values(one) for one in plans], skipped=skipped, objections=objections))
     for objection in objections:
         say(f"A run would stop: {objection}")
+    told = [("warning", f"{one.sync.name}: {one.reason}") for one in held_back]
+    told += [("warning", f"A run would stop: {objection}") for objection in objections]
+    tell_github_of(lambda: plans_markdown(plans, held_back, objections), told)
     if objections or held_back:
         sys.exit(1)
 

@@ -29,6 +29,24 @@ def load_project(project_dir: Path | None, target_path: Path | None) -> Project:
     return project
 
 
+def checked_syncs(values: Mapping[str, Any]) -> tuple[Sync, ...]:
+    """The syncs that `validate` is about; what is wrong is written as JUnit too where that is asked for."""
+    from dbt_posthog_sync.errors import UserError
+    from dbt_posthog_sync.junit import write_junit
+    from dbt_posthog_sync.project import project_folder
+
+    junit, folder = values["junit"], project_folder(values["project_dir"])
+    try:
+        syncs = selected_syncs(load_project(values["project_dir"], values["target_path"]), values)
+    except UserError as error:
+        if junit is not None:
+            write_junit(junit, (), error.problems, folder)
+        raise
+    if junit is not None:
+        write_junit(junit, syncs, (), folder)
+    return syncs
+
+
 def selected_syncs(project: Project, values: Mapping[str, Any]) -> tuple[Sync, ...]:
     """The syncs that the options of a command select; none where what they ask for is nothing today."""
     from dbt_posthog_sync.selection import Selection

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from dbt_posthog_sync.dbt_program import EXECUTABLE_VARIABLE
+from dbt_posthog_sync.errors import SyncError
 from dbt_posthog_sync.shard import Shard
+from dbt_posthog_sync.terminal import tell_github
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -23,7 +25,19 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
     return decorate
 
 
-class SelectingCommand(click.Command):
+class ReportingCommand(click.Command):
+    """Tells GitHub what is wrong where it runs a command, at the lines that are wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SyncError as error:
+            tell_github(error, ctx.params.get("project_dir"))
+            raise
+
+
+class SelectingCommand(ReportingCommand):
     """Takes several words after one `--select` or `--exclude`, as dbt does: `-s orders people`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

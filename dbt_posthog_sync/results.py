@@ -50,6 +50,11 @@ class Results:
         self._runs.append(run)
 
     @property
+    def runs(self) -> tuple[SyncRun, ...]:
+        """The records taken so far."""
+        return tuple(self._runs)
+
+    @property
     def has_sent(self) -> bool:
         """True when syncs were run, and PostHog took what it was given."""
         begun = [run for run in self._runs if run.status is not RunStatus.SKIPPED]

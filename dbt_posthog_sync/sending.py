@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dbt_posthog_sync.command import open_session
-from dbt_posthog_sync.terminal import progress_bar, say
+from dbt_posthog_sync.terminal import progress_bar, say, tell_github_of
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.results import Results
@@ -68,6 +68,7 @@ def send(command: str, values: dict[str, Any]) -> int:
     from dbt_posthog_sync.interruption import Interruption
     from dbt_posthog_sync.project import target_folder
     from dbt_posthog_sync.results import Results
+    from dbt_posthog_sync.summary import runs_markdown
     from dbt_posthog_sync.verification import verify_dispatch
 
     folder = target_folder(values["project_dir"], values["target_path"])
@@ -81,11 +82,23 @@ def send(command: str, values: dict[str, Any]) -> int:
             # A missing key is told before anything is sent.
             api = session.private_api() if values.get("verify") else None
             code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])
+            tell_github_of(lambda: runs_markdown(command, results.runs), _troubles(results.runs))
             sent = session.dispatch(session.run_id) if api and results.has_sent and not session.is_stopped else None
         if api is not None and sent is not None:
             code = max(code, verify_dispatch(api, sent, values["output"]))
         results.exit_code = interruption.exit_code or code
     return results.exit_code
+
+
+def _troubles(runs: Iterable[SyncRun]) -> Iterator[tuple[str, str]]:
+    """What of the runs is to be pointed at: what failed, and what waits for somebody."""
+    from dbt_posthog_sync.summary import run_message
+    from dbt_posthog_sync.sync_run import RunStatus
+
+    for run in runs:
+        if run.status is not RunStatus.SUCCESS:
+            kind = "error" if run.status in (RunStatus.ERROR, RunStatus.UNSAFE) else "warning"
+            yield kind, f"{run.sync_name}: {run_message(run) or run.status.value}"
 
 
 def _stopping(session: Session) -> Callable[[object], None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from dbt_posthog_sync.warehouse import ResultRow
 from dbt_posthog_sync.warehouse.state import State
 
 _SYNC_FIELDS = (
@@ -36,6 +38,7 @@ _RUN_FIELDS = (
     "counts",
     "phases",
 )
+_KEPT_AS_JSON = ("counts", "phases")
 _REJECT_FIELDS = ("sync", "reason", "rows", "example", "first_seen_at", "last_seen_at")
 
 
@@ -50,6 +53,12 @@ def status_of(state: State, most: int) -> dict[str, Any]:
         return {"syncs": [], "runs": [], "rejected": []}
     return {
         "syncs": [dict(zip(_SYNC_FIELDS, row, strict=True)) for row in state.syncs()],
-        "runs": [dict(zip(_RUN_FIELDS, row, strict=True)) for row in state.runs(most)],
+        "runs": [_run(row) for row in state.runs(most)],
         "rejected": [dict(zip(_REJECT_FIELDS, row, strict=True)) for row in state.rejected()],
     }
+
+
+def _run(row: ResultRow) -> dict[str, Any]:
+    """A run by its names; what the warehouse keeps as JSON in a text comes out as what it says."""
+    run = dict(zip(_RUN_FIELDS, row, strict=True))
+    return {**run, **{name: json.loads(run[name]) if run[name] else None for name in _KEPT_AS_JSON}}

@@ -24,7 +24,7 @@ POSTGRES_VARIABLE = "DBT_POSTHOG_SYNC_TEST_POSTGRES"
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees keys, hosts or dbt settings of the machine it runs on."""
     for name in os.environ:
-        if name.startswith(("POSTHOG_", "DBT_")) and name != POSTGRES_VARIABLE:
+        if name.startswith(("POSTHOG_", "DBT_", "GITHUB_")) and name != POSTGRES_VARIABLE:
             monkeypatch.delenv(name)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -49,8 +49,8 @@ def test_status_shows_reasons_with_an_example_and_the_last_runs(any_shop: Shop) 
     found = any_shop("status", "--output", "json").json
     assert [(row["rows"], row["example"]) for row in found["rejected"]] == [(1, "1")]
     (last,) = found["runs"]
-    assert json.loads(last["counts"])["delivered"] == 1
-    assert {"stage", "deliver", "confirm", "record"} <= set(json.loads(last["phases"]))
+    assert last["counts"]["delivered"] == 1
+    assert {"stage", "deliver", "confirm", "record"} <= set(last["phases"])
     assert last["dbt_invocation_id"] == "00000000-0000-4000-8000-000000000000"
 
 
