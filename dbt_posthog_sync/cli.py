@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -23,15 +23,13 @@ from dbt_posthog_sync.options import (
     connection_options,
     gate_options,
     project_options,
+    review_options,
     scan_options,
     selection_options,
     sending_options,
 )
 from dbt_posthog_sync.sending import check_combination, check_gate, mock, send
 from dbt_posthog_sync.terminal import say, tell_github_of
-
-if TYPE_CHECKING:
-    from dbt_posthog_sync.plan import Plan
 
 _BUG, _STOPPED = 3, 130
 # Imports inside the commands are late on purpose: `--help` and `validate` must not wait for dbt.
@@ -134,40 +132,17 @@ def diff(state: Path, project_dir: Path | None, target_path: Path | None, output
 @selection_options
 @scan_options
 @gate_options
-@project_options
+@review_options
 @connection_options
 def plan(**values: Any) -> None:
     """Show what a run would send, without sending anything.
 
     Staged rows live in temporary tables; nothing in the warehouse changes.
     """
-    from dbt_posthog_sync.reporter import as_json, held_back_text, held_back_values, plan_text, plan_values
-    from dbt_posthog_sync.summary import plans_markdown
+    from dbt_posthog_sync.planning import show_plans
 
     check_combination({"mock": False, **values})
-    output = values["output"]
-    objections: list[str] = []
-    plans: list[Plan] = []
-    with open_session(values) as session:
-        held_back = session.held_back
-        if output == "text":
-            for held in held_back:
-                click.echo(held_back_text(held))
-        for found in session.plans():
-            plans += [found.plan] if found.plan else []
-            objections += [found.objection] if found.objection else []
-            if output == "text" and found.plan:
-                click.echo(plan_text(found.plan))
-    if output == "json":
-        skipped = [held_back_values(one) for one in held_back]
-        click.echo(as_json("plan", plans=[plan_values(one) for one in plans], skipped=skipped, objections=objections))
-    for objection in objections:
-        say(f"A run would stop: {objection}")
-    told = [("warning", f"{one.sync.name}: {one.reason}") for one in held_back]
-    told += [("warning", f"A run would stop: {objection}") for objection in objections]
-    tell_github_of(lambda: plans_markdown(plans, held_back, objections), told)
-    if objections or held_back:
-        sys.exit(1)
+    sys.exit(show_plans(values))
 
 
 @cli.command(cls=SelectingCommand, epilog=_example("dbt-posthog-sync run --target prod"))

@@ -108,7 +108,8 @@ class SyncChange:
         change: what became of it.
         effect: what the next run does with the rows that are there.
         differences: what is said otherwise.
-        columns: columns it reads that are declared no more (`after` is None) or with another type.
+        columns: columns it reads that are declared no more (`after` is None), with another type, or for the first
+            time (`before` is None; only told where a contract says that they are new).
         left_properties: properties that it wrote and writes no more.
         former_name: the name it had before; None where that is the same.
     """
@@ -305,7 +306,10 @@ def _creation(create_with: CreateWith | None) -> str | None:
 
 
 def _column_differences(was: Sync, before: Declared, sync: Sync, after: Declared) -> Iterator[Difference]:
-    """The declared columns that both read, of which something else is declared now."""
+    """The declared columns that are read, of which something else is declared now."""
+    if was.all_properties and sync.all_properties and before.is_whole and after.is_whole:
+        for name in sorted(_read(sync, after) - set(before.types)):
+            yield Difference(name, None, after.types.get(name) or "declared")
     for name in sorted(_read(was, before) & _read(sync, before)):
         if name in before.types and name not in after.types:
             yield Difference(name, before.types[name] or "declared", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dbt_posthog_sync.comparison import Change, Comparison, Difference, Effect, SyncChange
@@ -87,12 +87,16 @@ def _node(sync: Sync) -> str:
 
 def _told(one: SyncChange) -> list[str]:
     told = [f"{each.what}: {each.before or _NONE} -> {each.after or _NONE}" for each in one.differences]
-    for each in one.columns:
-        if each.after is None:
-            told.append(f"column {each.what}: is declared no more")
-        else:
-            told.append(f"type of column {each.what}: {each.before} -> {each.after}")
-    return told
+    return told + [_column(each, str) for each in one.columns]
+
+
+def _column(one: Difference, shown: Callable[[str], str]) -> str:
+    """What is declared otherwise of a column."""
+    if one.after is None:
+        return f"column {shown(one.what)} is declared no more"
+    if one.before is None:
+        return f"column {shown(one.what)} is new"
+    return f"type of column {shown(one.what)}: {shown(one.before)} -> {shown(one.after)}"
 
 
 def _effect(one: SyncChange) -> str:
@@ -127,12 +131,8 @@ def _left_behind(one: SyncChange) -> Iterator[str]:
 
 
 def _row(one: SyncChange, comparison: Comparison) -> str:
-    told = [f"{_code(each.what)}: {_code(each.before)} → {_code(each.after)}" for each in one.differences]
-    for each in one.columns:
-        if each.after is None:
-            told.append(f"column {_code(each.what)} is declared no more")
-        else:
-            told.append(f"type of column {_code(each.what)}: {_code(each.before)} → {_code(each.after)}")
+    told = [f"{_code(each.what)}: {_code(each.before)} -> {_code(each.after)}" for each in one.differences]
+    told += [_column(each, _code) for each in one.columns]
     then = [f"**{_effect(one)}**", *_advice(one, comparison)]
     cells = (f"{_code(one.sync.name)}<br>{one.sync.object.value}", _escaped(_change(one)), "<br>".join(told))
     return f"| {' | '.join(cells)} | {_escaped('<br>'.join(then))} |"

@@ -76,10 +76,19 @@ class ShardParameter(click.ParamType):  # type: ignore[type-arg]  # generic in n
 
 _folder = click.Path(file_okay=False, path_type=Path)
 
-project_options = _options(
+folder_options = _options(
     click.option("--project-dir", type=_folder, envvar="DBT_PROJECT_DIR", help="Folder of dbt_project.yml."),
     click.option("--target-path", type=_folder, envvar="DBT_TARGET_PATH", help="Folder of dbt's manifest.json."),
+)
+project_options = _options(
+    folder_options,
     click.option("--output", type=click.Choice(["text", "json"]), default="text", help="Form of what is printed."),
+)
+review_options = _options(
+    folder_options,
+    click.option(
+        "--output", type=click.Choice(["text", "json", "markdown"]), default="text", help="Form of what is printed."
+    ),
 )
 selection_options = _options(
     click.option(
@@ -108,11 +117,7 @@ comparison_options = _options(
     click.option(
         "--state", type=_folder, envvar="DBT_STATE", required=True, help="Folder with the manifest.json of before."
     ),
-    click.option("--project-dir", type=_folder, envvar="DBT_PROJECT_DIR", help="Folder of dbt_project.yml."),
-    click.option("--target-path", type=_folder, envvar="DBT_TARGET_PATH", help="Folder of dbt's manifest.json."),
-    click.option(
-        "--output", type=click.Choice(["text", "json", "markdown"]), default="text", help="Form of what is printed."
-    ),
+    review_options,
 )
 gate_options = _options(
     click.option(

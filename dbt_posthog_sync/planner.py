@@ -179,10 +179,14 @@ class Planner:
             return
         names = self.state.abandoned_names(self.arguments(resolved, None, RunIdentity("")), known_names)
         if names:
+            name, reads_the_same = names[0]
+            what = f"this model was synced as `{name}`"
+            if not reads_the_same:
+                what = f"`{name}` was synced with the very same mapping, perhaps from this model under its former name,"
             raise UnsafePlan(
-                f"{resolved.sync.name}: this was synced as `{names[0]}` before, and no annotation has that name "
-                f"any more. A new name is a new sync and would send every row again. Go on with that state by --adopt "
-                f"{names[0]}, or by `name: {names[0]}` in the annotation; or begin anew with --force."
+                f"{resolved.sync.name}: {what} before, and no annotation has that name any more. A new name is a new "
+                f"sync and would send every row again. Go on with that state by --adopt {name}, or by `name: {name}` "
+                "in the annotation; or begin anew with --force."
             )
 
     def arguments(self, resolved: ResolvedSync, stored: StoredSync | None, run: RunIdentity) -> SyncArguments:

@@ -189,8 +189,8 @@ class State:
         row = self._warehouse.rows("current_functions", sync=arguments.for_macro())[0]
         return Functions(*(str(value) for value in row))
 
-    def abandoned_names(self, arguments: SyncArguments, known: frozenset[str]) -> tuple[str, ...]:
-        """Names that no annotation has any more, of syncs over the same relation or with the same mapping.
+    def abandoned_names(self, arguments: SyncArguments, known: frozenset[str]) -> tuple[tuple[str, bool], ...]:
+        """Names that no annotation has any more, of syncs that read the same (true) or have the same mapping (false).
 
         The sync may have had one of them before it, or its model, was renamed; the likeliest comes first.
         """
@@ -203,7 +203,7 @@ class State:
             fingerprint=resolved.fingerprint,
             sync_id=resolved.id,
         )
-        return tuple(str(name) for name, _ in rows if str(name) not in known)
+        return tuple((str(name), bool(reads_the_same)) for name, reads_the_same in rows if str(name) not in known)
 
     def register(self, arguments: SyncArguments) -> None:
         """Write down a new sync with its empty snapshot, all of it or nothing."""

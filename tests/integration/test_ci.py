@@ -93,6 +93,9 @@ def test_the_workflow_of_the_main_branch_builds_and_sends(checkout: Path, tmp_pa
     told = ran.action(command="run", arguments="--select 'companies customers' --output json", extras="duckdb")
     assert '"delivered": 0' in told
     assert f"{ROOT}[duckdb]" in (ran.temp / "pip.log").read_text()
+    ran.action(command="comment", arguments="--state target", plan="--exclude orders", install="false")
+    comment = (ran.temp / "comment").read_text()
+    assert comment.index("Syncs: 4 unchanged.") < comment.index("| companies | 0 |")
     with pytest.raises(subprocess.CalledProcessError) as failed:
         ran.action(command="run", arguments="--select nothing_of_this_name", install="false")
     assert failed.value.returncode == 2

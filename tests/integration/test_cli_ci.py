@@ -77,6 +77,9 @@ def test_guards_are_pointed_at_by_plan_and_run(shop: Shop, summary: Path) -> Non
     (error,) = commands(shop("run").err)
     assert error.startswith(f"::error title=dbt-posthog-sync::{shop.table}: ")
     assert "A run would stop: " in summary.read_text()
+    answer = shop("plan", "--output", "markdown")
+    assert (answer.code, answer.out.startswith("### dbt-posthog-sync plan\n")) == (1, True)
+    assert answer.out.rstrip() in summary.read_text()
 
 
 def test_a_comparison_is_the_summary_of_its_step(shop: Shop, summary: Path) -> None:

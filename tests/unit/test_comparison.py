@@ -138,6 +138,9 @@ def test_columns_that_left_or_changed_type() -> None:
         ("ordered_at", "timestamp", "date"),
     ]
     assert Effect.ONLY_NEW_ROWS is found.effect
+    text, markdown = comparison_text(Comparison((found,), 0)), comparison_markdown(Comparison((found,), 0))
+    assert "  column amount is declared no more\n  type of column ordered_at: timestamp -> date\n" in text
+    assert "column `amount` is declared no more<br>type of column `ordered_at`: `timestamp` -> `date`" in markdown
 
 
 @pytest.mark.parametrize(
@@ -162,6 +165,15 @@ def test_a_column_is_gone_for_sure_where_there_is_a_contract(contract: bool, eff
     assert (effect, ("plan",)) == (found.effect, found.left_properties)
 
 
+@pytest.mark.parametrize(("contract", "effect"), [(True, Effect.EVERY_ROW), (False, None)])
+def test_a_column_is_new_for_sure_where_there_is_a_contract(contract: bool, effect: Effect | None) -> None:
+    person = {**PERSON, "properties": "all"}
+    before = side({"c": person}, {"customer_id": "text"}, contract=contract)
+    comparison = compared(before, side({"c": person}, {"customer_id": "text", "plan": "text"}, contract=contract))
+    assert [effect] * contract == [one.effect for one in comparison.changes]
+    assert ("column plan is new" in comparison_text(comparison)) == contract
+
+
 def test_what_left_stays_in_posthog() -> None:
     found = changed(PERSON, {**PERSON, "properties": {"plan": "plan_name"}})
     assert found.left_properties == ("city",)
@@ -183,7 +195,7 @@ def test_text_markdown_and_values_tell_the_same() -> None:
     ]
     row = comparison_markdown(comparison).splitlines()[5]
     assert row.startswith(
-        "| `customers`<br>person | changed | `property plan`: `plan_name` → `the constant 'a\\|b'\\nc'` | "
+        "| `customers`<br>person | changed | `property plan`: `plan_name` -> `the constant 'a\\|b'\\nc'` | "
         "**every row is sent again**<br>`--rebaseline`"
     )
     values = comparison_values(comparison)
