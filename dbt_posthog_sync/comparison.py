@@ -28,6 +28,7 @@ from dbt_posthog_sync.sync import (
 
 _PROPERTY = "property "
 _IDENTITY = frozenset({"object", "sync key", "deletion", "type of the sync key"})
+_PARTS_OF_A_PAGE_KEY = frozenset({"timestamp", "time_zone", "property $current_url"})
 _UNSENT = frozenset({"model", "behavior", "create_with", "on_change", "rows", "cursor", "backfill", "shared"})
 
 _Parts: TypeAlias = Mapping[str, str]
@@ -175,6 +176,7 @@ def _new(sync: Sync) -> SyncChange:
 def _changed(was: Sync, was_declared: Declared, sync: Sync, declared: Declared) -> SyncChange:
     differences = tuple(_differences(_parts(was), _parts(sync)))
     columns = tuple(_column_differences(was, was_declared, sync, declared))
+    gone = _surely_gone(sync, columns, declared)
     retyped = {one.what for one in columns if one.after is not None}
     if sync.sync_key.column.lower() in retyped:
         differences = (*differences, *_retyped_key(sync, columns))
@@ -184,10 +186,10 @@ def _changed(was: Sync, was_declared: Declared, sync: Sync, declared: Declared) 
         Effect.NOTHING,
         differences,
         columns,
-        tuple(_left(was, sync, columns)),
+        tuple(_left(was, sync, gone)),
         None if was.name == sync.name else was.name,
     )
-    return replace(change, effect=_effect(change, _is_whole_gone(sync, columns, declared)))
+    return replace(change, effect=_effect(change, has_lost_a_column=bool(gone)))
 
 
 def _retyped_key(sync: Sync, columns: Iterable[Difference]) -> Iterator[Difference]:
@@ -196,12 +198,13 @@ def _retyped_key(sync: Sync, columns: Iterable[Difference]) -> Iterator[Differen
             yield replace(one, what="type of the sync key")
 
 
-def _is_whole_gone(sync: Sync, columns: Iterable[Difference], declared: Declared) -> bool:
-    """True when `properties: all` certainly lost a column: without a contract it may only be declared no more."""
-    return sync.all_properties and declared.is_whole and any(one.after is None for one in columns)
+def _surely_gone(sync: Sync, columns: Iterable[Difference], declared: Declared) -> tuple[str, ...]:
+    """Columns that `properties: all` certainly lost: without a contract they may only be declared no more."""
+    is_sure = sync.all_properties and declared.is_whole
+    return tuple(one.what for one in columns if is_sure and one.after is None)
 
 
-def _effect(change: SyncChange, has_lost_a_column: bool) -> Effect:
+def _effect(change: SyncChange, *, has_lost_a_column: bool) -> Effect:
     """What the next run does; each line is one of continuity's or the diff's decisions."""
     sync = change.sync
     is_other_message = has_lost_a_column or any(_is_sent(one.what) for one in change.differences)
@@ -210,18 +213,30 @@ def _effect(change: SyncChange, has_lost_a_column: bool) -> Effect:
         return Effect.STOPS
     if not is_other_message:
         return Effect.NOTHING
+    if _is_keyed_by_visitor(sync) and any(one.what in _PARTS_OF_A_PAGE_KEY for one in change.differences):
+        return Effect.EVERY_ROW  # a view is known by visitor, time and address
     if sync.object in (ObjectType.EVENT, ObjectType.PAGE) and sync.on_change is OnChange.IGNORE:
         return Effect.ONLY_NEW_ROWS
     return Effect.EVERY_ROW
 
 
-def _left(was: Sync, sync: Sync, columns: Iterable[Difference]) -> Iterator[str]:
-    """Properties of persons and groups that stay in PostHog although nobody writes them any more."""
+def _is_keyed_by_visitor(sync: Sync) -> bool:
+    return sync.object is ObjectType.PAGE and sync.sync_key.kind is KeyKind.DISTINCT_ID
+
+
+def _left(was: Sync, sync: Sync, gone: Collection[str]) -> Iterator[str]:
+    """Properties of persons and groups that stay in PostHog although nobody writes them any more.
+
+    Args:
+        was: the sync before.
+        sync: the sync now.
+        gone: columns that `properties: all` certainly lost.
+    """
     if sync.object not in (ObjectType.PERSON, ObjectType.GROUP) or was.object is not sync.object:
         return
-    before, after = _written(was), _written(sync)
-    lost = [one.what for one in columns if one.after is None] if was.all_properties and sync.all_properties else []
-    yield from sorted({*(before - after), *lost} - set(sync.unset))
+    names = {column.name.lower(): column.property or column.name for column in was.model.columns}
+    lost = {names[column] for column in gone}
+    yield from sorted((_written(was) - _written(sync) | lost) - set(sync.unset))
 
 
 def _written(sync: Sync) -> set[str]:

@@ -116,7 +116,9 @@ def _ways_on(one: SyncChange, comparison: Comparison) -> Iterator[str]:
             "Rows are not recognised under another object, key or behavior: give the sync a new `name`, or send every "
             "row again with --full-refresh."
         )
-    elif one.effect is Effect.EVERY_ROW:
+    if any(each.what == "rows" for each in one.differences):
+        yield "Rows that were not read before are new, and sent; rows that are read no more count as gone."
+    if one.effect is Effect.EVERY_ROW:
         limit = comparison.max_changed_percent
         guard = f" Beyond {limit:g} % changed rows a run asks for --force." if limit is not None else ""
         yield f"`--rebaseline` takes the rows as delivered instead, and sends none.{guard}"

@@ -11,6 +11,13 @@ from shop import ORDERS, Shop
 ROWS = ((1, "u1", 12.5), (2, "u2", 3.0))
 PERSON: dict[str, Any] = {"object": "person", "sync_key": {"distinct_id": "customer"}, "properties": ["amount"]}
 
+PAGE: dict[str, Any] = {
+    "object": "page",
+    "sync_key": {"distinct_id": "customer"},
+    "timestamp": "ordered_at",
+    "properties": {"$current_url": "customer"},
+}
+
 pytestmark = pytest.mark.usefixtures("macros_are_read_once")
 
 
@@ -31,6 +38,9 @@ def keep_state(shop: Shop) -> None:
         (ORDERS, {**ORDERS, "event": {"value": "bought"}}, "only_new_rows", 0),
         ({**ORDERS, "on_change": "resend"}, {**ORDERS, "on_change": "resend", "exclude": ["amount"]}, "every_row", 2),
         (ORDERS, {**ORDERS, "on_change": "resend"}, "nothing", 0),
+        (PAGE, {**PAGE, "time_zone": "Europe/Berlin"}, "every_row", 2),
+        (PAGE, {**PAGE, "groups": {"company": "customer"}}, "only_new_rows", 0),
+        (PERSON, {**PERSON, "behavior": "update_or_create", "backfill": False}, "nothing", 0),
         (PERSON, {**PERSON, "sync_key": {"distinct_id": "order_id"}}, "stops", None),
         (PERSON, {**PERSON, "name": "people"}, "stops", None),
     ],

@@ -76,6 +76,7 @@ def test_graph_operators_state_and_selectors_are_asked_of_dbt(
     ]  # fmt: skip
     assert names(shop, tiny, "--selector", "of_customers", *dbt) == family
     assert names(shop, tiny, "-s", "state:modified", "--state", str(tiny / "state"), *dbt) == ["page_views"]
+    assert names(shop, tiny, "-s", "source:crm", *dbt) == ["accounts"]
     assert (tiny / "target" / "manifest.json").read_bytes() == manifest
 
 
