@@ -133,7 +133,7 @@ def test_json_output_keeps_its_shape(shop: Shop, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_sandbox")
     found = documents(shop)
     shapes = {kind: shape(document) for kind, document in sorted(found.items())}
-    assert shapes == SHAPES, "a key that goes or changes its meaning needs a new JSON_VERSION: docs/results.md"
+    assert shapes == SHAPES, "a key that goes or changes needs a new JSON_VERSION, a new one output_shapes.json only"
     section = RESULTS_PAGE.partition("## What `--output json` prints")[2]
     for kind, document in found.items():
         (row,) = [line for line in section.splitlines() if line.startswith(f"| `{kind}` |")]
