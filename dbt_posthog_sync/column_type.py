@@ -1,12 +1,13 @@
 """A column type: what the warehouse calls it, and the family that decides how its values become JSON.
 
-One reader serves every adapter, because the adapters' type names agree where they overlap. Nested types
-(`INTEGER[]`, `STRUCT(a DATE)`, `MAP(VARCHAR, BIGINT)`) become a tree.
+One reader serves every adapter, because most type names mean the same everywhere; an adapter's macro `type_names` says
+what its others mean. Nested types (`INTEGER[]`, `STRUCT(a DATE)`, `map<string,bigint>`) become a tree.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -62,6 +63,7 @@ _FAMILY_BY_NAME = {
     for name in names.split()
 }
 
+_NO_NAMES: Mapping[str, str] = {}
 _IDENTITY_FAMILIES = frozenset({Family.INTEGER, Family.BIGINT, Family.DECIMAL, Family.TEXT, Family.UUID, Family.ENUM})
 _TIME_FAMILIES = frozenset({Family.TIMESTAMP, Family.TIMESTAMP_TZ, Family.DATE})
 
@@ -85,28 +87,38 @@ class ColumnType:
     digits: int | None = None
 
     @classmethod
-    def parse(cls, text: str) -> ColumnType:
-        """Read a type's name; what is not known has the family `unsupported`."""
+    def parse(cls, text: str, names: Mapping[str, str] = _NO_NAMES) -> ColumnType:
+        """Read a type's name; what is not known has the family `unsupported`.
+
+        Args:
+            text: the name, as the warehouse writes it.
+            names: names of this warehouse that mean something else than elsewhere, each with a name known here.
+        """
         stripped = text.strip()
         if stripped.endswith("]"):
-            element = cls.parse(stripped[: stripped.rindex("[")])
-            return cls(text, Family.ARRAY if element.is_supported else Family.UNSUPPORTED, element)
+            return cls._array(text, cls.parse(stripped[: stripped.rindex("[")], names))
         name, arguments, suffix = _split(stripped)
-        family = _family(f"{name} {suffix}")
+        if name.lower() == "array" and len(arguments) == 1:
+            return cls._array(text, cls.parse(arguments[0], names))
+        family = _family(f"{name} {suffix}", names)
         match family:
             case Family.STRUCT:
-                return cls._struct(text, arguments)
+                return cls._struct(text, arguments, names)
             case Family.MAP if len(arguments) == 2:
-                value = cls.parse(arguments[1])
-                supported = value.is_supported and cls.parse(arguments[0]).can_be_identity
+                value = cls.parse(arguments[1], names)
+                supported = value.is_supported and cls.parse(arguments[0], names).can_be_identity
                 return cls(text, Family.MAP if supported else Family.UNSUPPORTED, value)
             case Family.DECIMAL if arguments and arguments[0].isdigit():
                 return cls(text, family, digits=int(arguments[0]))
         return cls(text, family)
 
     @classmethod
-    def _struct(cls, text: str, arguments: tuple[str, ...]) -> ColumnType:
-        fields = tuple(_field(argument) for argument in arguments)
+    def _array(cls, text: str, element: ColumnType) -> ColumnType:
+        return cls(text, Family.ARRAY if element.is_supported else Family.UNSUPPORTED, element)
+
+    @classmethod
+    def _struct(cls, text: str, arguments: tuple[str, ...], names: Mapping[str, str]) -> ColumnType:
+        fields = tuple(_field(argument, names) for argument in arguments)
         supported = bool(fields) and all(field.is_supported for _, field in fields)
         return cls(text, Family.STRUCT if supported else Family.UNSUPPORTED, fields=fields)
 
@@ -142,27 +154,30 @@ class ColumnType:
         }
 
 
-def _family(name: str) -> Family:
+def _family(name: str, names: Mapping[str, str]) -> Family:
     words = name.lower().split()
     if words[:1] == ["interval"]:  # `interval day to second`
-        return Family.INTERVAL
-    return _FAMILY_BY_NAME.get("_".join(words), Family.UNSUPPORTED)
+        words = ["interval"]
+    known = "_".join(words)
+    return _FAMILY_BY_NAME.get(names.get(known, known), Family.UNSUPPORTED)
 
 
-def _field(argument: str) -> tuple[str, ColumnType]:
+def _field(argument: str, names: Mapping[str, str]) -> tuple[str, ColumnType]:
     quoted = re.match(r'"((?:[^"]|"")*)"\s+(.*)', argument, re.DOTALL)
     if quoted:
-        return quoted[1].replace('""', '"'), ColumnType.parse(quoted[2])
-    name, _, type_text = argument.partition(" ")
-    return name, ColumnType.parse(type_text)
+        return quoted[1].replace('""', '"'), ColumnType.parse(quoted[2], names)
+    name, colon, type_text = argument.partition(":")  # `a:bigint`, where a name may have spaces
+    if not colon or re.search(r"[<(]", name):
+        name, _, type_text = argument.partition(" ")  # `a INT64`
+    return name.strip().strip("`"), ColumnType.parse(type_text, names)
 
 
 def _split(text: str) -> tuple[str, tuple[str, ...], str]:
-    """Split `name(argument, argument) suffix`; commas inside brackets and quotes do not separate."""
-    start = text.find("(")
-    if start < 0:
+    """Split `name(argument, argument) suffix` or `name<argument>`; commas in brackets and quotes do not separate."""
+    found = re.search(r"[(<]", text)
+    if found is None:
         return text, (), ""
-    end = text.rindex(")")
+    start, end = found.start(), text.rindex(")" if found[0] == "(" else ">")
     return text[:start].strip(), _arguments(text[start + 1 : end]), text[end + 1 :].strip()
 
 
@@ -173,9 +188,9 @@ def _arguments(text: str) -> tuple[str, ...]:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
-        elif char in "([":
+        elif char in "([<":
             depth += 1
-        elif char in ")]":
+        elif char in ")]>":
             depth -= 1
         elif char == "," and depth == 0:
             parts.append(current.strip())

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
-from dbt_posthog_sync.column_type import ColumnType
 from dbt_posthog_sync.continuity import Continuity
 from dbt_posthog_sync.destinations import Row
 from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.errors import AnnotationError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, PlannedDeletion, Sample
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text
+from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.resolver import resolve
 from dbt_posthog_sync.settings import Deletion
 from dbt_posthog_sync.sync import ObjectType, Operation, Sync
@@ -27,6 +26,7 @@ from dbt_posthog_sync.warehouse.arguments import (
     SyncTables,
     table_prefix,
 )
+from dbt_posthog_sync.warehouse.columns import columns_of
 from dbt_posthog_sync.warehouse.identities import IdentityResolver, IdentitySettings, LookUpProgress
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.staging import Staged, Staging
@@ -140,8 +140,7 @@ class Planner:
                 model.file,
             )
             return None, (problem,)
-        rows = self._warehouse.rows("describe_columns", relation=model.relation_name)
-        resolved, problems = resolve(sync, [_relation_column(*row) for row in rows])
+        resolved, problems = resolve(sync, columns_of(self._warehouse, model.relation_name))
         return resolved and self._with_rows(resolved), problems
 
     def _with_rows(self, resolved: ResolvedSync) -> ResolvedSync:
@@ -363,8 +362,3 @@ def _clashes(resolved: Iterable[ResolvedSync]) -> Iterator[Problem]:
         yield Problem(message, advice, sync.model.name, sync.model.file)
     for sync, _, message in person_fights(written):
         yield Problem(message, "Let one sync decide over it.", sync.model.name, sync.model.file)
-
-
-def _relation_column(name: str, type_text: str, hash_as_text: bool) -> RelationColumn:
-    column_type = ColumnType.parse(type_text)
-    return RelationColumn(name, column_type, bool(hash_as_text) or hashes_as_text(column_type))

@@ -4,6 +4,10 @@
 {# An e-mail address as it is compared, the same way on both sides: without white space at its ends, in small letters. #}
 {% macro email_text(expression) %}nullif(lower({{ dbt_posthog_sync.stripped(expression) }}), ''){% endmacro %}
 
+{# Where a text has another, counted from 1; 0 where it has not. #}
+{% macro place_of(part, text) %}{{ return(adapter.dispatch('place_of', 'dbt_posthog_sync')(part, text)) }}{% endmacro %}
+{% macro default__place_of(part, text) %}{{ return('strpos(' ~ text ~ ', ' ~ dbt_posthog_sync.literal(part) ~ ')') }}{% endmacro %}
+
 {# What a row is looked up by. #}
 {% macro match_text(sync) %}
   {%- if sync.key_is_email -%}{{- return(dbt_posthog_sync.key_expression(sync)) -}}{%- endif -%}
@@ -78,7 +82,7 @@
 {# Why a row means no person, or not one. #}
 {% macro identity_reasons(sync) %}
   {%- if sync.key_is_email -%}
-    {{ dbt_posthog_sync.when("strpos(" ~ dbt_posthog_sync.key_expression(sync) ~ ", '@') = 0", 'no_email') }}
+    {{ dbt_posthog_sync.when(dbt_posthog_sync.place_of('@', dbt_posthog_sync.key_expression(sync)) ~ ' = 0', 'no_email') }}
   {%- endif %}
   {% if sync.identities.are_asked %}{{ dbt_posthog_sync.when('i.match_text is null', 'unasked') }}{% endif %}
   {% if sync.identities.on_several == 'skip' %}{{ dbt_posthog_sync.when('i.persons > 1', 'several') }}{% endif %}
@@ -110,8 +114,8 @@
 
 {% macro create_identities_table(sync) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
-  {{ dbt_posthog_sync.create_sync_table(sync, 'identities') }} (
-    match_text {{ text }}, distinct_id {{ text }}, person_id {{ text }}, created_at {{ dbt_posthog_sync.type_moment() }})
+  {{ dbt_posthog_sync.create_sync_table(sync, 'identities', 'match_text ' ~ text ~ ', distinct_id ' ~ text ~ ', person_id ' ~ text
+    ~ ', created_at ' ~ dbt_posthog_sync.type_moment()) }}
 {% endmacro %}
 
 {# `rows` is a JSON array of arrays: what was found by, distinct_id, id of the person, when it was made. #}

@@ -24,11 +24,15 @@
     where {{ dbt_posthog_sync.is_open_reject(sync, 'c.reason') }})
 {% endmacro %}
 
+{# Open rejects `r` that were met again, as rows `c` say. #}
+{% macro update_rejected(sync, values, rows, condition) %}
+  {%- do values.update({'last_seen_at': dbt_posthog_sync.clock(), 'last_run_id': dbt_posthog_sync.literal(sync.run_id)}) -%}
+  {{ dbt_posthog_sync.update_from(dbt_posthog_sync.state_table(sync.schema, 'rejected_rows'), 'r', values, '(' ~ rows ~ ')', 'c', condition) }}
+{% endmacro %}
+
 {% macro see_rejected_again(sync) %}
-  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set row_count = c.row_count,
-    last_seen_at = {{ dbt_posthog_sync.clock() }}, last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
-  from ({{ dbt_posthog_sync.rejected_changes(sync) }}) c
-  where {{ dbt_posthog_sync.is_open_reject(sync, 'c.reason') }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+  {{ dbt_posthog_sync.update_rejected(sync, {'row_count': 'c.row_count'}, dbt_posthog_sync.rejected_changes(sync),
+    dbt_posthog_sync.is_open_reject(sync, 'c.reason') ~ ' and ' ~ dbt_posthog_sync.lease_is_held(sync)) }}
 {% endmacro %}
 
 {# Rows that the destination refused, with its words; one statement a reason. Rows that it refused before, with the same
@@ -41,11 +45,9 @@
 {% endmacro %}
 
 {% macro see_refused_again(sync, positions, reason) %}
-  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set
-    row_count = c.row_count + case when last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }} then r.row_count else 0 end,
-    last_seen_at = {{ dbt_posthog_sync.clock() }}, last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
-  from ({{ dbt_posthog_sync.refused_changes(sync, positions) }}) c
-  where {{ dbt_posthog_sync.is_open_reject(sync, dbt_posthog_sync.literal(reason)) }}
+  {{ dbt_posthog_sync.update_rejected(sync,
+    {'row_count': 'c.row_count + case when r.last_run_id = ' ~ dbt_posthog_sync.literal(sync.run_id) ~ ' then r.row_count else 0 end'},
+    dbt_posthog_sync.refused_changes(sync, positions), dbt_posthog_sync.is_open_reject(sync, dbt_posthog_sync.literal(reason))) }}
 {% endmacro %}
 
 {# The open reject `r` of a row `c`. #}
@@ -107,10 +109,8 @@
 {% endmacro %}
 
 {% macro see_volatile_again(sync) %}
-  update {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} as r set row_hash = c.row_hash,
-    last_seen_at = {{ dbt_posthog_sync.clock() }}, last_run_id = {{ dbt_posthog_sync.literal(sync.run_id) }}
-  from ({{ dbt_posthog_sync.volatile_changes(sync) }}) c
-  where {{ dbt_posthog_sync.is_open_volatile(sync) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
+  {{ dbt_posthog_sync.update_rejected(sync, {'row_hash': 'c.row_hash'}, dbt_posthog_sync.volatile_changes(sync),
+    dbt_posthog_sync.is_open_volatile(sync) ~ ' and ' ~ dbt_posthog_sync.lease_is_held(sync)) }}
 {% endmacro %}
 
 {% macro is_open_volatile(sync) %}

@@ -8,16 +8,71 @@
 {# One of a sync's own tables; `part` is base, log, changes, diff, previous. #}
 {% macro sync_table(sync, part) %}
   {%- if sync.tables[part].temporary -%}
-    {{- return(adapter.quote(sync.tables[part].name)) -}}
+    {{- return(dbt_posthog_sync.temporary_table(sync.tables[part].name)) -}}
   {%- endif -%}
   {{- return(dbt_posthog_sync.state_table(sync.schema, sync.tables[part].name)) -}}
 {% endmacro %}
 
-{# `create table` or `create temporary table` for one of a sync's tables. #}
-{% macro create_sync_table(sync, part) %}
-  {%- set kind = 'temporary table' if sync.tables[part].temporary else 'table' -%}
-  create {{ kind }} {{ dbt_posthog_sync.sync_table(sync, part) }}
+{# `create table` or `create temporary table` for one of a sync's tables, with its columns where no select says them. #}
+{% macro create_sync_table(sync, part, columns='') %}
+  {%- set is_temporary = sync.tables[part].temporary -%}
+  create {{ dbt_posthog_sync.temporary_kind() if is_temporary else 'table' }} {{ dbt_posthog_sync.sync_table(sync, part) }}
+  {%- if columns %} ({{ columns }}){% endif %}{{ dbt_posthog_sync.table_options(is_temporary) }}
 {%- endmacro %}
+
+{# A table that vanishes with the session. Where the warehouse has none, it is a table of the target's own schema with the
+   name of this process, and `read_temporary_tables` finds it in the end. #}
+{% macro temporary_table(name) %}{{ return(adapter.dispatch('temporary_table', 'dbt_posthog_sync')(name)) }}{% endmacro %}
+{% macro default__temporary_table(name) %}{{ return(adapter.quote(name)) }}{% endmacro %}
+{% macro temporary_kind() %}{{ return(adapter.dispatch('temporary_kind', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__temporary_kind() %}{{ return('temporary table') }}{% endmacro %}
+
+{# Ends a name that no other process uses. #}
+{% macro process_suffix() %}{{ return('__' ~ (invocation_id | replace('-', '') | truncate(12, true, ''))) }}{% endmacro %}
+
+{# A temporary table where the warehouse has none; an adapter's `temporary_table` may be this. #}
+{% macro named_temporary_table(name) %}
+  {{- return(api.Relation.create(database=dbt_posthog_sync.target_database(), schema=target.schema,
+    identifier=name ~ dbt_posthog_sync.process_suffix())) -}}
+{% endmacro %}
+
+{# Names of the tables that stand in for temporary ones; empty where the warehouse has such. #}
+{% macro read_temporary_tables() %}{{ return(adapter.dispatch('read_temporary_tables', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__read_temporary_tables() %}{{ return('') }}{% endmacro %}
+{# Which column of it, and of `read_tables_of`, has the name; counted from 0. #}
+{% macro table_name_column() %}{{ return(adapter.dispatch('table_name_column', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__table_name_column() %}{{ return(0) }}{% endmacro %}
+{% macro drop_temporary_table(name) %}
+  drop table if exists {{ api.Relation.create(database=dbt_posthog_sync.target_database(), schema=target.schema, identifier=name) }}
+{% endmacro %}
+
+{# What follows the columns of a new table, such as its file format. #}
+{% macro table_options(is_temporary=false) %}{{ return(adapter.dispatch('table_options', 'dbt_posthog_sync')(is_temporary)) }}{% endmacro %}
+{% macro default__table_options(is_temporary) %}{{ return('') }}{% endmacro %}
+
+{# What follows the type of a key that is unique in its table; no statement relies on it. #}
+{% macro primary_key() %}{{ return(adapter.dispatch('primary_key', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__primary_key() %}{{ return(' primary key') }}{% endmacro %}
+
+{# Sets columns of a table's rows to what a row of another source says; a row meets one row of the source at most.
+   `values` maps columns to expressions over both aliases. #}
+{% macro update_from(table, alias, values, source, source_alias, condition) %}
+  {{- return(adapter.dispatch('update_from', 'dbt_posthog_sync')(table, alias, values, source, source_alias, condition)) -}}
+{% endmacro %}
+{% macro default__update_from(table, alias, values, source, source_alias, condition) %}
+  update {{ table }} as {{ alias }} set {% for column, value in values.items() %}{{ column }} = {{ value }}{{ ', ' if not loop.last }}{% endfor %}
+  from {{ source }} {{ source_alias }}
+  where {{ condition }}
+{% endmacro %}
+{# The same as standard SQL has it, for warehouses without `update ... from`. #}
+{% macro merged_update(table, alias, values, source, source_alias, condition) %}
+  merge into {{ table }} as {{ alias }} using {{ source }} as {{ source_alias }} on {{ condition }}
+  when matched then update set {% for column, value in values.items() %}{{ column }} = {{ value }}{{ ', ' if not loop.last }}{% endfor %}
+{% endmacro %}
+
+{# What a select without a table reads from, where it has a condition. #}
+{% macro one_row() %}{{ return(adapter.dispatch('one_row', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__one_row() %}{{ return('') }}{% endmacro %}
 
 {# A column of the model, quoted as the warehouse has it. #}
 {% macro model_column(column, alias='m') %}{{ alias }}.{{ dbt_posthog_sync.quoted(column.name) }}{% endmacro %}
@@ -45,6 +100,8 @@
 {% macro default__type_text() %}{{ return('text') }}{% endmacro %}
 {% macro type_hash() %}{{ return(adapter.dispatch('type_hash', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__type_hash() %}{{ return('bigint') }}{% endmacro %}
+{% macro type_double() %}{{ return(adapter.dispatch('type_double', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__type_double() %}{{ return('double precision') }}{% endmacro %}
 {% macro type_moment() %}{{ return(adapter.dispatch('type_moment', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__type_moment() %}{{ return('timestamp with time zone') }}{% endmacro %}
 
@@ -59,7 +116,8 @@
   {{- return(adapter.get_relation(database=database, schema=schema, identifier=identifier) is not none) -}}
 {% endmacro %}
 
-{# One row a column: name, type as text, whether the row hash must read it as text. #}
+{# One row a column: name, type as text, whether the row hash must read it as text. Rows from one with an empty name on
+   are remarks of the warehouse. #}
 {% macro describe_columns(relation) %}{{ return(adapter.dispatch('describe_columns', 'dbt_posthog_sync')(relation)) }}{% endmacro %}
 
 {# The current rows of a dbt snapshot, to stand where a relation does, before an alias: their `valid_to` is null or, as
@@ -72,11 +130,19 @@
   {{- return('(select s.* from ' ~ relation ~ ' s where ' ~ is_open ~ is_there ~ ')') -}}
 {% endmacro %}
 
+{# What types of this warehouse are called in `column_type.py`, where the name alone says something else or nothing. #}
+{% macro type_names() %}{{ return(adapter.dispatch('type_names', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__type_names() %}{{ return({}) }}{% endmacro %}
+
+{# The module of the Python DB-API that wraps a connection of dbt's which has no cursor; empty where it has one. #}
+{% macro cursor_module() %}{{ return(adapter.dispatch('cursor_module', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__cursor_module() %}{{ return('') }}{% endmacro %}
+
 {# Statements that make a new connection predictable: UTC, UTF-8, no statement timeout. #}
 {% macro session_settings() %}{{ return(adapter.dispatch('session_settings', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__session_settings() %}{{ return([]) }}{% endmacro %}
 
-{# How a transaction begins and ends. #}
+{# How a transaction of several statements begins and ends; empty where each statement stands for itself. #}
 {% macro transaction_statements() %}{{ return(adapter.dispatch('transaction_statements', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__transaction_statements() %}{{ return({'begin': 'begin', 'commit': 'commit', 'rollback': 'rollback'}) }}{% endmacro %}
 

@@ -17,7 +17,7 @@
 
 {# A table that nobody else can have. #}
 {% macro probe_create_table(schema, table) %}
-  create table {{ dbt_posthog_sync.state_table(schema, table) }} (number {{ dbt_posthog_sync.type_hash() }})
+  create table {{ dbt_posthog_sync.state_table(schema, table) }} (number {{ dbt_posthog_sync.type_hash() }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# One row of it. #}
@@ -28,6 +28,11 @@
 {# The same row again. #}
 {% macro probe_read(schema, table) %}
   select number from {{ dbt_posthog_sync.state_table(schema, table) }}
+{% endmacro %}
+
+{# The schema that the probe made, where no rollback takes it away. #}
+{% macro probe_drop_schema(schema) %}
+  drop schema {{ api.Relation.create(database=dbt_posthog_sync.target_database(), schema=schema).without_identifier() }}
 {% endmacro %}
 
 {# And nothing is left, also where the warehouse commits by itself. #}

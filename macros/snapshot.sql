@@ -6,14 +6,14 @@
 {% macro create_base_table(sync) %}
   create table {{ dbt_posthog_sync.sync_table(sync, 'base') }} (
     sync_key {{ dbt_posthog_sync.type_key(sync.key.type) }}, row_hash {{ dbt_posthog_sync.type_hash() }},
-    identity_hash {{ dbt_posthog_sync.type_hash() }}, row_moment {{ dbt_posthog_sync.type_moment() }})
+    identity_hash {{ dbt_posthog_sync.type_hash() }}, row_moment {{ dbt_posthog_sync.type_moment() }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {% macro create_log_table(sync, part='log') %}
   create table {{ dbt_posthog_sync.sync_table(sync, part) }} (
     sync_key {{ dbt_posthog_sync.type_key(sync.key.type) }}, row_hash {{ dbt_posthog_sync.type_hash() }},
     identity_hash {{ dbt_posthog_sync.type_hash() }}, row_moment {{ dbt_posthog_sync.type_moment() }},
-    epoch bigint, origin smallint)
+    epoch bigint, origin smallint){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# The last word of the log about each key. #}
@@ -121,7 +121,7 @@
 
 {# Fold base and log into a new base. The caller holds the lease's row and drops the old two in the same transaction. #}
 {% macro fold(sync) %}
-  create table {{ dbt_posthog_sync.sync_table(sync, 'new_base') }} as
+  {{ dbt_posthog_sync.create_sync_table(sync, 'new_base') }} as
   select s.sync_key, s.row_hash, s.identity_hash, s.row_moment from {{ dbt_posthog_sync.snapshot(sync) }} s
 {% endmacro %}
 
@@ -138,7 +138,8 @@
 {% macro default__drop_unread(table) %}drop table if exists {{ table }}{% endmacro %}
 
 {# Names of the tables of a sync, those included that could not be dropped when they should have been. #}
-{% macro read_tables_of(schema, prefix) %}
+{% macro read_tables_of(schema, prefix) %}{{ return(adapter.dispatch('read_tables_of', 'dbt_posthog_sync')(schema, prefix)) }}{% endmacro %}
+{% macro default__read_tables_of(schema, prefix) %}
   select table_name from information_schema.tables
   where table_schema = {{ dbt_posthog_sync.literal(schema) }}
     and substr(table_name, 1, {{ prefix | length }}) = {{ dbt_posthog_sync.literal(prefix) }}

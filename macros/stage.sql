@@ -15,8 +15,12 @@
 {% macro composed_key(sync) %}
   {%- set parts = [dbt_posthog_sync.distinct_id_text(sync), "coalesce(" ~ dbt_posthog_sync.row_time(sync) ~ ", '')",
                    "coalesce(" ~ dbt_posthog_sync.url_text(sync) ~ ", '')"] -%}
-  md5({{ parts | join(" || '|' || ") }})
+  {{ dbt_posthog_sync.digest(parts | join(" || '|' || ")) }}
 {%- endmacro %}
+
+{# The MD5 of a text in hexadecimal digits. #}
+{% macro digest(text) %}{{ return(adapter.dispatch('digest', 'dbt_posthog_sync')(text)) }}{% endmacro %}
+{% macro default__digest(text) %}{{ return('md5(' ~ text ~ ')') }}{% endmacro %}
 
 {# Fingerprint of the mapped columns of a row, begun with a number that stands for the mapping itself. #}
 {% macro row_hash(columns, seed) %}{{ return(adapter.dispatch('row_hash', 'dbt_posthog_sync')(columns, seed)) }}{% endmacro %}
@@ -80,7 +84,7 @@
   {%- set type = sync.cursor.type.text -%}
   {%- set is_time = sync.cursor.type.family in ('timestamp', 'timestamp_tz', 'date') -%}
   {%- set key_is_null = dbt_posthog_sync.key_expression(sync) ~ ' is null' -%}
-  select {{ dbt_posthog_sync.as_text("cast(start_at - interval '" ~ sync.lookback_seconds ~ "' second as " ~ type ~ ')' if is_time else 'start_at') }}
+  select {{ dbt_posthog_sync.as_text("cast(" ~ dbt_posthog_sync.shifted('start_at', '-', sync.lookback_seconds, 'second') ~ " as " ~ type ~ ')' if is_time else 'start_at') }}
   from (
     select case when k.highest is null or n.lowest is null or n.lowest >= k.highest then k.highest else n.lowest end as start_at
     from (select max({{ cursor }}) as highest from {{ sync.relation }} m
@@ -153,7 +157,7 @@
    from being sent. A first run reads the model once, without a diff. #}
 {% macro stage(sync) %}
   {{ dbt_posthog_sync.create_sync_table(sync, 'changes') }} as
-  select row_number() over () as position, c.* from (
+  select {{ dbt_posthog_sync.numbering() }} as position, c.* from (
     select picked.sync_key, picked.row_hash, picked.identity_hash, picked.row_moment, picked.kind,
       {%- if sync.identities %}
       picked.distinct_id, picked.person_id, picked.person_number, false as is_delivered,
@@ -178,6 +182,10 @@
     {%- endif %}
   ) c
 {% endmacro %}
+
+{# Numbers rows from 1 on, in any order. #}
+{% macro numbering() %}{{ return(adapter.dispatch('numbering', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__numbering() %}{{ return('row_number() over ()') }}{% endmacro %}
 
 {# Ends a subquery whose expressions are not to move into the query around it. #}
 {% macro computed_apart() %}{{ return(adapter.dispatch('computed_apart', 'dbt_posthog_sync')()) }}{% endmacro %}
@@ -274,9 +282,8 @@
    found anew each time: a duplicate can be gone without a change of the row that is left. Rows under way in a retry that
    did not end are pending: PostHog may have them, so this run must end what that one began. #}
 {% macro reject_refused_before(sync) %}
-  update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = r.reason
-  from {{ dbt_posthog_sync.state_table(sync.schema, 'rejected_rows') }} r
-  where c.reason is null
+  {%- set refused %}
+  c.reason is null
     and r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null and r.try_again = 'on change'
     and r.reason not in ({% for reason in dbt_posthog_sync.reasons().values() %}{{ dbt_posthog_sync.literal(reason) }}{{ ', ' if not loop.last }}{% endfor %})
     and r.sync_key = {{ dbt_posthog_sync.as_text('c.sync_key') }} and r.row_hash = c.row_hash
@@ -284,6 +291,9 @@
     and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'previous') }} p
       where p.sync_key = c.sync_key and p.row_hash = c.row_hash and p.reason is null)
   {%- endif %}
+  {%- endset -%}
+  {{ dbt_posthog_sync.update_from(dbt_posthog_sync.sync_table(sync, 'changes'), 'c', {'reason': 'r.reason'},
+    dbt_posthog_sync.state_table(sync.schema, 'rejected_rows'), 'r', refused) }}
 {% endmacro %}
 
 {% macro summarise_changes(sync) %}

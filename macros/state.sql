@@ -10,12 +10,12 @@
 
 {% macro create_schema_version_table(schema) %}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'schema_version') }} (
-    version int not null, program {{ dbt_posthog_sync.type_text() }}, created_at {{ dbt_posthog_sync.type_moment() }})
+    version int not null, program {{ dbt_posthog_sync.type_text() }}, created_at {{ dbt_posthog_sync.type_moment() }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {% macro record_schema_version(schema, version, program) %}
   insert into {{ dbt_posthog_sync.state_table(schema, 'schema_version') }} (version, program, created_at)
-  select {{ version }}, {{ dbt_posthog_sync.literal(program) }}, current_timestamp
+  select {{ version }}, {{ dbt_posthog_sync.literal(program) }}, current_timestamp{{ dbt_posthog_sync.one_row() }}
   where not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'schema_version') }}
     where version >= {{ version }})
 {% endmacro %}
@@ -61,21 +61,21 @@
 {% macro create_syncs_table(schema) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'syncs') }} (
-    sync_id {{ text }} primary key, project {{ text }}, name {{ text }}, model {{ text }}, relation {{ text }},
+    sync_id {{ text }}{{ dbt_posthog_sync.primary_key() }}, project {{ text }}, name {{ text }}, model {{ text }}, relation {{ text }},
     object {{ text }}, destination {{ text }}, key_type {{ text }}, mapping {{ text }}, fingerprint {{ text }},
     hash_name {{ text }}, hash_canary {{ text }}, base_table {{ text }}, log_table {{ text }},
     changes_table {{ text }}, base_rows bigint, live_keys bigint, model_rows bigint, is_settled boolean,
     baseline_at {{ dbt_posthog_sync.type_moment() }}, window_start {{ text }},
     created_at {{ dbt_posthog_sync.type_moment() }}, updated_at {{ dbt_posthog_sync.type_moment() }},
-    uuid_name {{ text }})
+    uuid_name {{ text }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {% macro create_leases_table(schema) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'leases') }} (
-    sync_id {{ text }} primary key, epoch bigint not null, run_id {{ text }}, owner {{ text }}, is_held boolean,
+    sync_id {{ text }}{{ dbt_posthog_sync.primary_key() }}, epoch bigint not null, run_id {{ text }}, owner {{ text }}, is_held boolean,
     taken_at {{ dbt_posthog_sync.type_moment() }}, heartbeat_at {{ dbt_posthog_sync.type_moment() }}, host {{ text }},
-    changes_table {{ text }})
+    changes_table {{ text }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {% macro create_rejected_rows_table(schema) %}
@@ -84,7 +84,7 @@
     sync_id {{ text }}, sync_name {{ text }}, sync_key {{ text }}, row_hash {{ dbt_posthog_sync.type_hash() }},
     reason {{ text }}, try_again {{ text }}, first_seen_at {{ dbt_posthog_sync.type_moment() }},
     last_seen_at {{ dbt_posthog_sync.type_moment() }}, first_run_id {{ text }}, last_run_id {{ text }},
-    resolved_at {{ dbt_posthog_sync.type_moment() }}, row_count bigint)
+    resolved_at {{ dbt_posthog_sync.type_moment() }}, row_count bigint){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {% macro create_sync_runs_table(schema) %}
@@ -93,13 +93,13 @@
     run_id {{ text }}, sync_id {{ text }}, sync_name {{ text }}, status {{ text }}, message {{ text }},
     started_at {{ dbt_posthog_sync.type_moment() }}, ended_at {{ dbt_posthog_sync.type_moment() }},
     dbt_invocation_id {{ text }}, program_version {{ text }}, counts {{ text }},
-    delivered bigint, rejected bigint, requests bigint, bytes bigint, seconds double precision, phases {{ text }})
+    delivered bigint, rejected bigint, requests bigint, bytes bigint, seconds {{ dbt_posthog_sync.type_double() }}, phases {{ text }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# Keys of rows that were another at delivery than at staging, in the last complete run of their sync. #}
 {% macro create_moved_rows_table(schema) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
-  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'moved_rows') }} (sync_id {{ text }}, sync_key {{ text }})
+  create table if not exists {{ dbt_posthog_sync.state_table(schema, 'moved_rows') }} (sync_id {{ text }}, sync_key {{ text }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# Keys of which PostHog may have another content than the snapshot says: a run that lost its lease may have sent it
@@ -107,7 +107,7 @@
 {% macro create_doubtful_rows_table(schema) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'doubtful_rows') }} (
-    sync_id {{ text }}, sync_key {{ text }}, identity_hash {{ dbt_posthog_sync.type_hash() }})
+    sync_id {{ text }}, sync_key {{ text }}, identity_hash {{ dbt_posthog_sync.type_hash() }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# Copies of what PostHog has of its persons; the newest that is loaded is in force. #}
@@ -115,14 +115,14 @@
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'mirrors') }} (
     table_name {{ text }}, kind {{ text }}, destination {{ text }}, begun_at {{ dbt_posthog_sync.type_moment() }},
-    loaded_at {{ dbt_posthog_sync.type_moment() }}, row_count bigint)
+    loaded_at {{ dbt_posthog_sync.type_moment() }}, row_count bigint){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# Identities of persons that were deleted on request: distinct_ids and e-mail addresses to which nothing is sent. #}
 {% macro create_erased_persons_table(schema) %}
   {%- set text = dbt_posthog_sync.type_text() -%}
   create table if not exists {{ dbt_posthog_sync.state_table(schema, 'erased_persons') }} (
-    kind {{ text }}, identity {{ text }}, sync_id {{ text }}, run_id {{ text }}, erased_at {{ dbt_posthog_sync.type_moment() }})
+    kind {{ text }}, identity {{ text }}, sync_id {{ text }}, run_id {{ text }}, erased_at {{ dbt_posthog_sync.type_moment() }}){{ dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# A shard remembers its own staged rows, beside its lease. #}
@@ -213,9 +213,10 @@
 
 {# --- the lease: one run at a time, and an epoch that every confirm must still hold --- #}
 
+{# Two first runs at once may both insert where the warehouse keeps no key unique; `Lease` looks at all rows then. #}
 {% macro insert_lease(schema, sync_id) %}
   insert into {{ dbt_posthog_sync.state_table(schema, 'leases') }} (sync_id, epoch, is_held)
-  select {{ dbt_posthog_sync.literal(sync_id) }}, 0, false
+  select {{ dbt_posthog_sync.literal(sync_id) }}, 0, false{{ dbt_posthog_sync.one_row() }}
   where not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'leases') }}
     where sync_id = {{ dbt_posthog_sync.literal(sync_id) }})
 {% endmacro %}
@@ -232,11 +233,20 @@
 {# True for a lease whose owner cannot be alive any more. #}
 {% macro lease_is_dead(seconds) %}{{ return(adapter.dispatch('lease_is_dead', 'dbt_posthog_sync')(seconds)) }}{% endmacro %}
 {% macro default__lease_is_dead(seconds) %}
-  heartbeat_at < {{ dbt_posthog_sync.clock() }} - interval '{{ seconds }}' second
+  heartbeat_at < {{ dbt_posthog_sync.shifted(dbt_posthog_sync.clock(), '-', seconds, 'second') }}
+{% endmacro %}
+
+{# A moment that lies so many units later (`+`) or earlier (`-`). #}
+{% macro shifted(moment, direction, number, unit) %}
+  {{- return(adapter.dispatch('shifted', 'dbt_posthog_sync')(moment, direction, number, unit)) -}}
+{% endmacro %}
+{% macro default__shifted(moment, direction, number, unit) %}
+  {{- return(moment ~ ' ' ~ direction ~ " interval '" ~ number ~ "' " ~ unit) -}}
 {% endmacro %}
 
 {# Whole seconds from a moment until now. #}
-{% macro seconds_since(moment) %}
+{% macro seconds_since(moment) %}{{ return(adapter.dispatch('seconds_since', 'dbt_posthog_sync')(moment)) }}{% endmacro %}
+{% macro default__seconds_since(moment) %}
   cast(extract(epoch from ({{ dbt_posthog_sync.clock() }} - {{ moment }})) as bigint)
 {%- endmacro %}
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from lab import Lab, Server, duckdb_server, fresh_name, postgres_server, prepared_warehouse
 from shop import Shop
+from spark_lab import spark_server, why_no_spark
 
 from dbt_posthog_sync.testing import StandIn
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
@@ -57,10 +58,19 @@ def duckdb_file(tmp_path_factory: pytest.TempPathFactory) -> Server:
     return duckdb_server(tmp_path_factory.mktemp("duckdb"))
 
 
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A Spark in this process; tests skip where there is no Java."""
+    missing = why_no_spark()
+    if missing:
+        pytest.skip(missing)
+    return spark_server(tmp_path_factory.mktemp("spark"))
+
+
 @pytest.fixture(params=["duckdb", "postgres"])
 def server(request: pytest.FixtureRequest) -> Server:
     """Each warehouse in turn."""
-    name = {"duckdb": "duckdb_file", "postgres": "postgres"}[request.param]
+    name = {"duckdb": "duckdb_file"}.get(request.param, request.param)
     found: Server = request.getfixturevalue(name)
     return found
 

@@ -68,6 +68,8 @@ class Server:
 
     def relation(self, table: str) -> str:
         """A table's name as dbt writes it into the manifest."""
+        if self.kind == "spark":
+            return f"`{self.schema}`.`{table}`"
         return f'"{self.database}"."{self.schema}"."{table}"'
 
 

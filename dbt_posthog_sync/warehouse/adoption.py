@@ -9,7 +9,8 @@ from dbt_posthog_sync.warehouse.lease import Holder
 from dbt_posthog_sync.warehouse.state import State
 
 # The lease goes along: its epochs order the log, so they must go on where they stood.
-_TABLES = ("syncs", "leases", "rejected_rows", "sync_runs", "moved_rows", "doubtful_rows")
+# The sync itself comes last: until then a killed adoption is found by its old name, and done again.
+_TABLES = ("leases", "rejected_rows", "sync_runs", "moved_rows", "doubtful_rows", "syncs")
 
 
 class Adoption:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_posthog_sync.errors import WarehouseUnavailable
-from dbt_posthog_sync.warehouse import Columns, ResultRow
+from dbt_posthog_sync.warehouse import Columns, ResultRow, cursor
 from dbt_posthog_sync.warehouse.dbt_error import translated
 from dbt_posthog_sync.warehouse.profile import DbtOptions, check_file, runtime_config
 from dbt_posthog_sync.warehouse.target import profile_outputs, target_of_relations
@@ -73,8 +73,20 @@ class DbtWarehouse:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(WarehouseUnavailable):  # a connection that is gone has nothing to drop by
+            self._drop_temporary_tables()
         with translated():
             self._adapter.release_connection()
+
+    def _drop_temporary_tables(self) -> None:
+        """Drop what stands in for temporary tables, where the warehouse has none."""
+        with translated():
+            listing = self._adapter.execute_macro("read_temporary_tables").strip()
+            if not listing:
+                return
+            column = self._adapter.execute_macro("table_name_column")
+            for row in self._add_query(listing).fetchall():
+                self._add_query(self._adapter.execute_macro("drop_temporary_table", kwargs={"name": str(row[column])}))
 
     def evaluate(self, macro: str, **arguments: Any) -> Any:
         """See `Warehouse`."""
@@ -92,7 +104,7 @@ class DbtWarehouse:
 
     def run(self, macro: str, **arguments: Any) -> int:
         """See `Warehouse`."""
-        return _rows_written(self._execute(macro, arguments))
+        return cursor.rows_written(self._execute(macro, arguments))
 
     def run_if_any(self, macro: str, **arguments: Any) -> None:
         """See `Warehouse`."""
@@ -103,9 +115,10 @@ class DbtWarehouse:
 
     def rows(self, macro: str, **arguments: Any) -> list[ResultRow]:
         """See `Warehouse`."""
-        cursor = self._execute(macro, arguments)
-        with translated():
-            return [tuple(row) for row in cursor.fetchall()]
+        found = self._execute(macro, arguments)
+        # Some warehouses run a query when its rows are asked for.
+        with translated(), self._adapter.connections.exception_handler(macro):
+            return [tuple(row) for row in found.fetchall()]
 
     @contextmanager
     def transaction(self, *, one_view: bool = False) -> Iterator[None]:
@@ -113,6 +126,9 @@ class DbtWarehouse:
         with translated():
             statements = self._adapter.execute_macro("transaction_statements")
             isolation = self._adapter.execute_macro("one_view_of_the_data") if one_view else ""
+            if not statements:
+                yield
+                return
             self._add_query(statements["begin"])
             is_committed = False
             try:
@@ -132,8 +148,10 @@ class DbtWarehouse:
             select = self._adapter.execute_macro(macro, kwargs=arguments)
             statement = self._adapter.execute_macro("stream_statement", kwargs={"select": select})
             method = self._adapter.execute_macro("stream_method")
+            module = self._adapter.execute_macro("cursor_module")
         handle = None if own_connection else self._adapter.connections.get_thread_connection().handle
-        reader = _Reader(self._adapter, _StreamPlan(statement.strip(), method, handle), self._prepare_session)
+        plan = _StreamPlan(statement.strip(), method, handle, module)
+        reader = _Reader(self._adapter, plan, self._prepare_session)
         reader.start()
         try:
             yield reader.chunks()
@@ -173,8 +191,13 @@ class DbtWarehouse:
             return self._add_query(self._adapter.execute_macro(macro, kwargs=dict(arguments)))
 
     def _add_query(self, sql: str) -> Any:
-        _, cursor = self._adapter.connections.add_query(sql.strip(), auto_begin=False, abridge_sql_log=True)
-        return cursor
+        connections = self._adapter.connections
+        if not hasattr(connections, "add_query"):
+            with connections.exception_handler("a statement"):
+                module = self._adapter.execute_macro("cursor_module")
+                return cursor.executed(connections.get_thread_connection().handle, sql.strip(), module)
+        _, found = connections.add_query(sql.strip(), auto_begin=False, abridge_sql_log=True)
+        return found
 
     def _roll_back(self, statement: str) -> None:
         # A connection that is gone has rolled back by itself, and the first error is the one to tell.
@@ -187,7 +210,7 @@ class DbtWarehouse:
         dbt leaves transactions of some drivers to the driver, which then does not see the ones that are begun by SQL.
         """
         handle = self._adapter.connections.get_thread_connection().handle
-        if hasattr(handle, "autocommit"):
+        if not callable(getattr(handle, "autocommit", print)):
             handle.autocommit = True
         if hasattr(handle, "set_client_encoding"):
             handle.set_client_encoding("UTF8")  # psycopg2 does not notice when SQL sets it
@@ -202,6 +225,7 @@ class _StreamPlan:
     statement: str
     method: str
     handle: Any
+    cursor_module: str
 
 
 class _Reader:
@@ -262,16 +286,14 @@ class _Reader:
 
     def _copy(self, handle: Any) -> None:
         sink = _CopySink(self)
-        with handle.cursor() as cursor, ExitStack() as ending:
+        with handle.cursor() as copying, ExitStack() as ending:
             ending.callback(sink.abandon)
             lines = io.BufferedWriter(sink, _BLOCK_BYTES)
-            cursor.copy_expert(self._plan.statement, lines)
+            copying.copy_expert(self._plan.statement, lines)
             lines.flush()
 
     def _fetch(self, handle: Any) -> None:
-        cursor = handle.cursor()
-        cursor.execute(self._plan.statement)
-        while rows := cursor.fetchmany(_CHUNK_ROWS):
+        for rows in cursor.chunks(cursor.executed(handle, self._plan.statement, self._plan.cursor_module), _CHUNK_ROWS):
             self.put(list(zip(*rows, strict=True)))
 
 
@@ -315,16 +337,6 @@ class _CopySink(io.RawIOBase):
         fields = rows.replace(b"\n", b"\x1f").split(b"\x1f")
         fields.pop()  # what follows the last separator: nothing
         self._reader.put([fields[number::width] for number in range(width)])
-
-
-def _rows_written(cursor: Any) -> int:
-    count = getattr(cursor, "rowcount", -1)
-    if isinstance(count, int) and count >= 0:
-        return count
-    if cursor.description:
-        row = cursor.fetchone()
-        return int(row[0]) if row and isinstance(row[0], int) else -1
-    return -1
 
 
 @contextmanager

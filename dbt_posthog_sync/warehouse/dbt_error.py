@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from dbt_posthog_sync.errors import UserError, WarehouseUnavailable
 from dbt_posthog_sync.problem import Problem
 
-_DRIVERS = ("duckdb", "psycopg2")
 _LONGEST = 300
 _E_MAIL = re.compile(r"[^\s\"'`@<>()\[\]=,;:/]+@[^\s\"'`@<>()\[\]=,;:/]+")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
@@ -106,8 +105,12 @@ def translated() -> Iterator[None]:
 
 
 def _driver_errors() -> tuple[type[Exception], ...]:
-    """DB-API's base error of each loaded driver: dbt passes some of them on as they are."""
-    return tuple(sys.modules[name].Error for name in _DRIVERS if name in sys.modules)
+    """The base error of each loaded driver: dbt passes some of them on as they are.
+
+    A module that names the version of the Python DB-API it follows is a driver (PEP 249: `apilevel`).
+    """
+    loaded = [vars(module) for module in tuple(sys.modules.values()) if hasattr(module, "__dict__")]
+    return tuple(names["Error"] for names in loaded if "apilevel" in names and isinstance(names.get("Error"), type))
 
 
 def in_our_words(text: str) -> str:

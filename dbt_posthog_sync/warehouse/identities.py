@@ -16,6 +16,7 @@ from dbt_posthog_sync.settings import IdentitySource
 from dbt_posthog_sync.sync import KeyKind, ModelRef
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import IdentityModel, SyncArguments
+from dbt_posthog_sync.warehouse.columns import columns_of
 from dbt_posthog_sync.warehouse.mirror import Mirror, load_everyone, load_those
 from dbt_posthog_sync.warehouse.state import State
 
@@ -147,8 +148,8 @@ class IdentityResolver:
         return found
 
     def _columns(self, arguments: SyncArguments, model: ModelRef) -> dict[str, str | None]:
-        described = self._warehouse.rows("describe_columns", relation=model.relation_name)
-        names = {str(name).lower(): str(name) for name, *_ in described}
+        described = columns_of(self._warehouse, model.relation_name)
+        names = {column.name.lower(): column.name for column in described}
         missing = [column for column in _NEEDED if column not in names]
         if arguments.resolved.sync.sync_key.kind is KeyKind.EMAIL and not {"email", "properties"} & set(names):
             missing.append("properties")

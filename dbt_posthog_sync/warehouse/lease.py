@@ -81,6 +81,11 @@ class Lease:
         return run
 
     def _take_shard(self, shard: Shard, holder: Holder, *, steal: bool) -> RunIdentity:
+        if not self._warehouse.evaluate("transaction_statements"):
+            raise UnsafePlan(
+                "Shards need a warehouse with transactions of several statements, and this one has none. Run without "
+                "--shard."
+            )
         whole = Lease(self._warehouse, self._whole["schema"], self._whole["sync_id"])
         whole._insert()
         self._insert()
@@ -137,12 +142,14 @@ class Lease:
         return RunIdentity(holder.run_id, taken.epoch, took_over=found is not None and found.is_held)
 
     def _taken(self, holder: Holder) -> _Lease:
-        taken = self._read()
-        if taken is None:
+        taken = self._read_all()
+        if not taken:
             raise WarehouseUnavailable("The lease of this sync vanished while it was taken. Run again.")
-        if taken.run_id != holder.run_id:
-            raise taken.refusal
-        return taken
+        # Several rows are what two first runs at once leave where the warehouse keeps no key unique.
+        for row in taken:
+            if row.run_id != holder.run_id:
+                raise row.refusal
+        return taken[0]
 
     def hold(self, run: RunIdentity) -> None:
         """Say that this run is alive. Inside a transaction it also keeps others from taking over until the commit.
@@ -150,16 +157,25 @@ class Lease:
         Raises:
             LeaseLost: another run took over.
         """
-        if self._warehouse.run("beat_lease", **self._names, run_id=run.run_id, epoch=run.epoch) == 0:
+        written = self._warehouse.run("beat_lease", **self._names, run_id=run.run_id, epoch=run.epoch)
+        if written == 0 or (written < 0 and not self._is_held_by(run)):
             raise LeaseLost("Another run took over this sync; this one stops and confirms nothing more.")
+
+    def _is_held_by(self, run: RunIdentity) -> bool:
+        """Ask, where the warehouse does not say whether it wrote."""
+        found = self._read()
+        return found is not None and found.is_held and (found.run_id, found.epoch) == (run.run_id, run.epoch)
 
     def release(self, run: RunIdentity) -> None:
         """Let the next run begin at once."""
         self._warehouse.run("release_lease", **self._names, run_id=run.run_id, epoch=run.epoch)
 
     def _read(self) -> _Lease | None:
+        return next(iter(self._read_all()), None)
+
+    def _read_all(self) -> list[_Lease]:
         rows = self._warehouse.rows("read_lease", **self._names, seconds=LEASE_SECONDS)
-        return _Lease(*rows[0]) if rows else None
+        return [_Lease(*row) for row in rows]
 
 
 def _shards_at_work(shards: list[Shard]) -> UnsafePlan:

@@ -23,6 +23,7 @@ def probe_rights(warehouse: Warehouse, schema: str) -> bool:
         WarehouseUnavailable: a right is missing; the message says which.
     """
     exists = bool(warehouse.evaluate("schema_exists", schema=schema))
+    commits_alone = not warehouse.evaluate("transaction_statements")
     table = f"rights_probe_{uuid.uuid4().hex[:12]}"
     try:
         with warehouse.transaction():
@@ -30,6 +31,8 @@ def probe_rights(warehouse: Warehouse, schema: str) -> bool:
                 warehouse.run("probe_create_schema", schema=schema)
             for macro in _STATEMENTS:
                 warehouse.run(macro, schema=schema, table=table)
+            if commits_alone and not exists:
+                warehouse.run("probe_drop_schema", schema=schema)
             raise _RolledBackError
     except _RolledBackError:
         return exists

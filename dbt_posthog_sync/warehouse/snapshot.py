@@ -61,9 +61,13 @@ class Snapshot:
         """
         with self._warehouse.transaction():
             self.hold_lease()
-            known = self._warehouse.run("confirm_baseline", sync=self._arguments.for_macro()) if has_staged else 0
+            known = self._confirmed_baseline() if has_staged else 0
             self.mark_baseline()
         return known
+
+    def _confirmed_baseline(self) -> int:
+        written = self._warehouse.run("confirm_baseline", sync=self._arguments.for_macro())
+        return written if written >= 0 else self.count_baseline()
 
     def count_baseline(self) -> int:
         """How many rows `confirm_baseline` would take."""
@@ -122,9 +126,10 @@ class Snapshot:
         arguments = self._arguments
         in_use = {stored.base_table, stored.log_table, stored.changes_table}
         prefix = table_prefix(arguments.resolved) + "__"
-        for (name,) in self._warehouse.rows("read_tables_of", schema=arguments.schema, prefix=prefix):
-            if str(name) not in in_use:
-                self._warehouse.run("drop_left_table", schema=arguments.schema, name=str(name))
+        column = int(self._warehouse.evaluate("table_name_column"))
+        for row in self._warehouse.rows("read_tables_of", schema=arguments.schema, prefix=prefix):
+            if str(row[column]) not in in_use:
+                self._warehouse.run("drop_left_table", schema=arguments.schema, name=str(row[column]))
 
     def settle_moved(self, *, has_moved: bool) -> tuple[str, int]:
         """Keep which rows moved in this run, and reject those that moved in the last one too.
@@ -166,10 +171,9 @@ class Snapshot:
             if build_base == "fold":
                 macro_sync = arguments.for_macro()
                 macro_sync["tables"]["new_base"] = {"name": new.tables.base, "temporary": False}
-                self._warehouse.run("fold", sync=macro_sync)
+                self._state.create_snapshot(new.for_macro(), "fold", source=macro_sync)
             else:
-                self._warehouse.run(build_base, sync=new.for_macro())
-            self._warehouse.run("create_log_table", sync=new.for_macro())
+                self._state.create_snapshot(new.for_macro(), build_base)
             rows = int(self._warehouse.rows("count_base", sync=new.for_macro())[0][0])
             self._state.update(
                 arguments.resolved.id,

@@ -150,18 +150,18 @@ class Staging:
             self._warehouse.run("keep_absent_doubts", sync=macro_sync, has_staged=rows.has_table)
         if not rows.has_table:
             return
+        # In an order that forgets no doubt where each statement stands for itself and the run is killed between two: once
+        # the name is kept, these staged rows are the ones that an interrupted run left behind.
+        takes_over = arguments.run.took_over and follows
+        if takes_over and not self._warehouse.evaluate("transaction_statements"):
+            self._warehouse.run("insert_doubtful", sync=macro_sync)
+        self._state.keep_staged(arguments, arguments.tables.changes)
         if arguments.has_doubts and not arguments.only_rejects:
             self._warehouse.run("forget_doubtful", sync=macro_sync)
-        if arguments.run.took_over and follows:
+        if takes_over:
             self._warehouse.run("insert_doubtful", sync=macro_sync)
-        self._replace_previous(arguments)
-
-    def _replace_previous(self, arguments: SyncArguments) -> None:
-        """From here on these staged rows are the ones that an interrupted run left behind."""
-        tables = arguments.tables
-        if tables.previous is not None:
-            self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="previous")
-        self._state.keep_staged(arguments, tables.changes)
+        if arguments.tables.previous is not None:
+            self._warehouse.run("drop_sync_table", sync=macro_sync, part="previous")
 
     def _summarised(self, arguments: SyncArguments) -> _Diff:
         rows = self._warehouse.rows("summarise_diff", sync=arguments.for_macro())

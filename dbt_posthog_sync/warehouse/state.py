@@ -176,7 +176,7 @@ class State:
             self.update(sync_id, run, {"changes_table": table})
             return
         names = {"schema": self._schema, "lease_id": run.lease_id(sync_id), "run_id": run.run_id, "epoch": run.epoch}
-        if self._warehouse.run("keep_staged_name", **names, name=table) == 0:
+        if self._warehouse.run("keep_staged_name", **names, name=table) == 0:  # shards need transactions, so it says
             raise LeaseLost("Another run took over this shard; this one stops and writes nothing more.")
 
     def id_of(self, project: str, name: str) -> str | None:
@@ -208,10 +208,18 @@ class State:
     def register(self, arguments: SyncArguments) -> None:
         """Write down a new sync with its empty snapshot, all of it or nothing."""
         macro_sync = arguments.for_macro()
+        # The row that makes the sync known comes last, for warehouses where a killed run leaves the statements before it.
         with self._warehouse.transaction():
+            self.create_snapshot(macro_sync, "create_base_table")
             self._warehouse.run("insert_sync", sync=macro_sync)
-            self._warehouse.run("create_base_table", sync=macro_sync)
-            self._warehouse.run("create_log_table", sync=macro_sync)
+
+    def create_snapshot(self, macro_sync: dict[str, Any], build_base: str, **arguments: Any) -> None:
+        """Create base and log of a snapshot that no row names yet; what a killed run left of them goes first."""
+        if not self._warehouse.evaluate("transaction_statements"):
+            for part in ("base", "log"):
+                self._warehouse.run("drop_sync_table", sync=macro_sync, part=part)
+        self._warehouse.run(build_base, sync=arguments.get("source", macro_sync))
+        self._warehouse.run("create_log_table", sync=macro_sync)
 
     def update(self, sync_id: str, run: RunIdentity, values: Mapping[str, Any]) -> None:
         """Change columns of a sync's row.
@@ -228,6 +236,8 @@ class State:
             epoch=run.epoch,
             values=dict(values),
         )
+        if written < 0:
+            self.lease(sync_id, run.shard).hold(run)
         if written == 0:
             raise LeaseLost("Another run took over this sync; this one stops and writes nothing more.")
 

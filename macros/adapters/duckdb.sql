@@ -40,11 +40,7 @@
 
 {% macro duckdb__bucket(expression, buckets) %}{{ return('(hash(' ~ expression ~ ') % ' ~ buckets ~ ')') }}{% endmacro %}
 
-{% macro duckdb__uuid_of(seed) %}
-  {%- set h = 'md5(' ~ seed ~ ')' -%}
-  {{- return("(substr(" ~ h ~ ", 1, 8) || '-' || substr(" ~ h ~ ", 9, 4) || '-5' || substr(" ~ h ~ ", 14, 3) || '-8' || substr("
-    ~ h ~ ", 18, 3) || '-' || substr(" ~ h ~ ", 21, 12))") -}}
-{% endmacro %}
+{% macro duckdb__uuid_of(seed) %}{{ return(dbt_posthog_sync.uuid_of_digest('md5(' ~ seed ~ ')')) }}{% endmacro %}
 
 {% macro duckdb__is_marked(number, marks) %}
   {{- return("get_bit(cast('" ~ marks ~ "' as bit), cast(" ~ number ~ " as integer)) = 1") -}}

@@ -67,8 +67,12 @@
 {# A text without white space at its ends, as PostHog's own `trim` sees white space, and without the characters of `also`. #}
 {% macro stripped(text, also='') %}
   {%- set blanks = " \t\n\r\x0b\x0c\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000" -%}
-  {{- return('trim(both ' ~ dbt_posthog_sync.literal(blanks ~ also) ~ ' from ' ~ text ~ ')') -}}
+  {{- return(dbt_posthog_sync.trimmed(text, dbt_posthog_sync.literal(blanks ~ also))) -}}
 {% endmacro %}
+
+{# A text without these characters at its ends. #}
+{% macro trimmed(text, characters) %}{{ return(adapter.dispatch('trimmed', 'dbt_posthog_sync')(text, characters)) }}{% endmacro %}
+{% macro default__trimmed(text, characters) %}{{ return('trim(both ' ~ characters ~ ' from ' ~ text ~ ')') }}{% endmacro %}
 
 {# A row is tested once for all words; which of the two reasons it is, is asked only where one fits. #}
 {% macro distinct_id_reasons(sync) %}
@@ -98,7 +102,7 @@
 {% macro timestamp_reasons(sync) %}
   {%- set moment = dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}
   {{ dbt_posthog_sync.when('not coalesce(' ~ dbt_posthog_sync.has_time(sync) ~ ', false)', 'no_timestamp') }}
-  {{ dbt_posthog_sync.when(moment ~ " > current_timestamp + interval '23' hour", 'future') }}
+  {{ dbt_posthog_sync.when(moment ~ ' > ' ~ dbt_posthog_sync.shifted('current_timestamp', '+', 23, 'hour'), 'future') }}
 {%- endmacro %}
 
 {# PostHog counts a group key as JavaScript does, in UTF-16 units; only a text of so many bytes can have so many. #}

@@ -44,6 +44,12 @@
   {{- return(adapter.dispatch('uuid_of', 'dbt_posthog_sync')(seed)) -}}
 {% endmacro %}
 
+{# A uuid of an MD5 in hexadecimal digits: equal rows make equal uuids in every warehouse. #}
+{% macro uuid_of_digest(digest) %}
+  {{- return("(substr(" ~ digest ~ ", 1, 8) || '-' || substr(" ~ digest ~ ", 9, 4) || '-5' || substr(" ~ digest ~ ", 14, 3) || '-8' || substr("
+    ~ digest ~ ", 18, 3) || '-' || substr(" ~ digest ~ ", 21, 12))") -}}
+{% endmacro %}
+
 {# Messages of one person share a lane, and a lane keeps its order. #}
 {% macro lane(sync) %}
   {%- set identity = dbt_posthog_sync.group_key_text(sync) if sync.object == 'group' else dbt_posthog_sync.staged_distinct_id(sync) -%}
@@ -56,7 +62,7 @@
 {% macro historical(sync) %}
   {%- if sync.object in ('event', 'page') -%}
     case when {{ dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) }}
-      < current_timestamp - interval '48' hour then 1 else 0 end
+      < {{ dbt_posthog_sync.shifted('current_timestamp', '-', 48, 'hour') }} then 1 else 0 end
   {%- else -%}0{%- endif -%}
 {% endmacro %}
 

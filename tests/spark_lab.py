@@ -1,0 +1,95 @@
+"""A real Spark for tests: PySpark in this process, with a catalog whose tables know UPDATE, DELETE and MERGE.
+
+Delta Lake and Iceberg are jars that no Python package brings, so the tables are those of `tests/spark/RowLevelCatalog.scala`:
+Spark parses, plans, rewrites and runs the statements, and the catalog keeps the rows. The Scala compiler comes with PySpark.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlglot
+from lab import Server
+
+_SOURCE = Path(__file__).parent / "spark" / "RowLevelCatalog.scala"
+_SETTINGS = {
+    "spark.master": "local[2]",
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",  # to compile a plan takes longer than to run it on a few rows
+    "spark.sql.defaultCatalog": "lab",
+    "spark.sql.catalog.lab": "dbt_posthog_sync.testing.RowLevelCatalog",
+}
+
+
+def why_no_spark() -> str | None:
+    """What is missing to run Spark here; None when nothing is."""
+    if importlib.util.find_spec("pyspark") is None or importlib.util.find_spec("dbt.adapters.spark") is None:
+        return "Spark needs the package dbt-spark[session]"
+    if shutil.which("java") is None:
+        return "Spark needs Java 17 or later, which no Python package brings; on Debian: openjdk-17-jre-headless"
+    return None
+
+
+def spark_server(folder: Path) -> Server:
+    """A Spark session that lives as long as the process; what it has compiled is kept in the folder."""
+    from pyspark.sql import SparkSession  # noqa: PLC0415 - it is not everywhere
+
+    builder = SparkSession.builder
+    settings = {
+        **_SETTINGS,
+        "spark.driver.extraClassPath": str(_compiled(folder)),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder}",
+    }
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    output = {"type": "spark", "method": "session", "schema": "default", "host": "here", "threads": 1}
+    return Server("spark", "", "default", output, lambda: _Session(session))
+
+
+def _compiled(folder: Path) -> Path:
+    """The catalog as class files."""
+    import pyspark  # noqa: PLC0415 - it is not everywhere
+
+    classes = folder / "classes"
+    classes.mkdir()
+    jars = Path(pyspark.__file__).parent / "jars" / "*"
+    command = ["java", "-cp", str(jars), "scala.tools.nsc.Main", "-usejavacp", "-d", str(classes), str(_SOURCE)]
+    subprocess.run(command, check=True)
+    return classes
+
+
+@dataclass
+class _Session:
+    """The session as a connection of the Python DB-API; statements are written for DuckDB and translated."""
+
+    session: Any
+    description: list[str] = field(default_factory=list)
+    _rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def cursor(self) -> _Session:
+        return self
+
+    def execute(self, statement: str) -> None:
+        for translated in sqlglot.transpile(statement, read="duckdb", write="spark"):
+            frame = self.session.sql(translated)
+            self._rows = [tuple(row) for row in frame.collect()]
+            self.description = frame.columns
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._rows
+
+    def commit(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
