@@ -25,14 +25,14 @@
 {% endmacro %}
 
 {# Open rejects `r` that were met again, as rows `c` say. #}
-{% macro update_rejected(sync, values, rows, condition) %}
+{% macro update_rejected(sync, values, rows, condition, guard='true') %}
   {%- do values.update({'last_seen_at': dbt_posthog_sync.clock(), 'last_run_id': dbt_posthog_sync.literal(sync.run_id)}) -%}
-  {{ dbt_posthog_sync.update_from(dbt_posthog_sync.state_table(sync.schema, 'rejected_rows'), 'r', values, '(' ~ rows ~ ')', 'c', condition) }}
+  {{ dbt_posthog_sync.update_from(dbt_posthog_sync.state_table(sync.schema, 'rejected_rows'), 'r', values, '(' ~ rows ~ ')', 'c', condition, guard) }}
 {% endmacro %}
 
 {% macro see_rejected_again(sync) %}
   {{ dbt_posthog_sync.update_rejected(sync, {'row_count': 'c.row_count'}, dbt_posthog_sync.rejected_changes(sync),
-    dbt_posthog_sync.is_open_reject(sync, 'c.reason') ~ ' and ' ~ dbt_posthog_sync.lease_is_held(sync)) }}
+    dbt_posthog_sync.is_open_reject(sync, 'c.reason'), dbt_posthog_sync.lease_is_held(sync)) }}
 {% endmacro %}
 
 {# Rows that the destination refused, with its words; one statement a reason. Rows that it refused before, with the same
@@ -110,7 +110,7 @@
 
 {% macro see_volatile_again(sync) %}
   {{ dbt_posthog_sync.update_rejected(sync, {'row_hash': 'c.row_hash'}, dbt_posthog_sync.volatile_changes(sync),
-    dbt_posthog_sync.is_open_volatile(sync) ~ ' and ' ~ dbt_posthog_sync.lease_is_held(sync)) }}
+    dbt_posthog_sync.is_open_volatile(sync), dbt_posthog_sync.lease_is_held(sync)) }}
 {% endmacro %}
 
 {% macro is_open_volatile(sync) %}

@@ -55,18 +55,20 @@
 {% macro default__primary_key() %}{{ return(' primary key') }}{% endmacro %}
 
 {# Sets columns of a table's rows to what a row of another source says; a row meets one row of the source at most.
-   `values` maps columns to expressions over both aliases. #}
-{% macro update_from(table, alias, values, source, source_alias, condition) %}
-  {{- return(adapter.dispatch('update_from', 'dbt_posthog_sync')(table, alias, values, source, source_alias, condition)) -}}
+   `values` maps columns to expressions over both aliases; `guard` is a condition that asks other tables, and knows the
+   source's alias alone. #}
+{% macro update_from(table, alias, values, source, source_alias, condition, guard='true') %}
+  {{- return(adapter.dispatch('update_from', 'dbt_posthog_sync')(table, alias, values, source, source_alias, condition, guard)) -}}
 {% endmacro %}
-{% macro default__update_from(table, alias, values, source, source_alias, condition) %}
+{% macro default__update_from(table, alias, values, source, source_alias, condition, guard) %}
   update {{ table }} as {{ alias }} set {% for column, value in values.items() %}{{ column }} = {{ value }}{{ ', ' if not loop.last }}{% endfor %}
   from {{ source }} {{ source_alias }}
-  where {{ condition }}
+  where {{ condition }}{% if guard != 'true' %} and {{ guard }}{% endif %}
 {% endmacro %}
-{# The same as standard SQL has it, for warehouses without `update ... from`. #}
-{% macro merged_update(table, alias, values, source, source_alias, condition) %}
-  merge into {{ table }} as {{ alias }} using {{ source }} as {{ source_alias }} on {{ condition }}
+{# The same as standard SQL has it, for warehouses without `update ... from`; the guard may not stand in its condition. #}
+{% macro merged_update(table, alias, values, source, source_alias, condition, guard) %}
+  merge into {{ table }} as {{ alias }}
+  using (select * from {{ source }} {{ source_alias }} where {{ guard }}) as {{ source_alias }} on {{ condition }}
   when matched then update set {% for column, value in values.items() %}{{ column }} = {{ value }}{{ ', ' if not loop.last }}{% endfor %}
 {% endmacro %}
 

@@ -86,12 +86,18 @@
   {%- if positions.marks %}
     case when {{ position }} between {{ positions.lowest }} and {{ positions.highest }} then {# no mark is read beyond the last #}
       {{- dbt_posthog_sync.is_marked(position ~ ' - ' ~ positions.lowest, positions.marks) }} else false end
-  {%- else %} {{ position }} in (select p.position from {{ dbt_posthog_sync.position_list(positions.listed) }})
+  {%- else %} {{ dbt_posthog_sync.is_listed(position, positions.listed) }}
   {%- endif %}
 {%- endmacro %}
 
 {# True where the text of zeros and ones, as long as the bounds are apart, has a one; the first is number 0. #}
 {% macro is_marked(number, marks) %}{{ return(adapter.dispatch('is_marked', 'dbt_posthog_sync')(number, marks)) }}{% endmacro %}
+
+{# True where a comma-separated text has the position. #}
+{% macro is_listed(position, positions) %}{{ return(adapter.dispatch('is_listed', 'dbt_posthog_sync')(position, positions)) }}{% endmacro %}
+{% macro default__is_listed(position, positions) %}
+  {{- return(position ~ ' in (select p.position from ' ~ dbt_posthog_sync.position_list(positions) ~ ')') -}}
+{% endmacro %}
 
 {# Positions as a relation `p(position)`; they arrive as one comma-separated text. #}
 {% macro position_list(positions) %}{{ return(adapter.dispatch('position_list', 'dbt_posthog_sync')(positions)) }}{% endmacro %}

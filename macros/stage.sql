@@ -88,7 +88,7 @@
   from (
     select case when k.highest is null or n.lowest is null or n.lowest >= k.highest then k.highest else n.lowest end as start_at
     from (select max({{ cursor }}) as highest from {{ sync.relation }} m
-          {%- if is_time %} where {{ cursor }} <= cast(current_timestamp as {{ type }}){% endif %}) k
+          {%- if is_time %} where {{ cursor }} <= cast({{ dbt_posthog_sync.statement_time() }} as {{ type }}){% endif %}) k
     cross join (select min({{ cursor }}) as lowest from {{ sync.relation }} m where {{ key_is_null }}
           {%- if sync.window_start %} and {{ cursor }} >= {{ dbt_posthog_sync.cursor_literal(sync) }}{% endif %}) n) w
 {% endmacro %}
@@ -197,7 +197,7 @@
 
 {# The moment of staging, cut to microseconds so that its text is the same everywhere. #}
 {% macro staging_time() %}cast({{ dbt_posthog_sync.staging_clock() }} as {{ dbt_posthog_sync.type_moment() }}){% endmacro %}
-{% macro staging_clock() %}current_timestamp{% endmacro %}
+{% macro staging_clock() %}{{ dbt_posthog_sync.statement_time() }}{% endmacro %}
 
 {% macro picked_rows(sync) %}
   {%- set key = dbt_posthog_sync.key_expression(sync) -%}
@@ -287,13 +287,13 @@
     and r.sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and r.resolved_at is null and r.try_again = 'on change'
     and r.reason not in ({% for reason in dbt_posthog_sync.reasons().values() %}{{ dbt_posthog_sync.literal(reason) }}{{ ', ' if not loop.last }}{% endfor %})
     and r.sync_key = {{ dbt_posthog_sync.as_text('c.sync_key') }} and r.row_hash = c.row_hash
-  {%- if sync.continues_retry %}
-    and not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'previous') }} p
-      where p.sync_key = c.sync_key and p.row_hash = c.row_hash and p.reason is null)
-  {%- endif %}
+  {%- endset -%}
+  {%- set under_way %}
+  not exists (select 1 from {{ dbt_posthog_sync.sync_table(sync, 'previous') }} p
+    where {{ dbt_posthog_sync.as_text('p.sync_key') }} = r.sync_key and p.row_hash = r.row_hash and p.reason is null)
   {%- endset -%}
   {{ dbt_posthog_sync.update_from(dbt_posthog_sync.sync_table(sync, 'changes'), 'c', {'reason': 'r.reason'},
-    dbt_posthog_sync.state_table(sync.schema, 'rejected_rows'), 'r', refused) }}
+    dbt_posthog_sync.state_table(sync.schema, 'rejected_rows'), 'r', refused, under_way if sync.continues_retry else 'true') }}
 {% endmacro %}
 
 {% macro summarise_changes(sync) %}

@@ -15,7 +15,7 @@
 
 {% macro record_schema_version(schema, version, program) %}
   insert into {{ dbt_posthog_sync.state_table(schema, 'schema_version') }} (version, program, created_at)
-  select {{ version }}, {{ dbt_posthog_sync.literal(program) }}, current_timestamp{{ dbt_posthog_sync.one_row() }}
+  select {{ version }}, {{ dbt_posthog_sync.literal(program) }}, {{ dbt_posthog_sync.statement_time() }}{{ dbt_posthog_sync.one_row() }}
   where not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'schema_version') }}
     where version >= {{ version }})
 {% endmacro %}
@@ -158,7 +158,7 @@
     {{ lit(dbt_posthog_sync.type_key(sync.key.type)) }}, {{ lit(sync.mapping) }}, {{ lit(sync.fingerprint) }},
     {{ lit(dbt_posthog_sync.hash_name()) }}, {{ dbt_posthog_sync.hash_canary() }},
     {{ lit(sync.tables.base.name) }}, {{ lit(sync.tables.log.name) }}, 0, 0, true,
-    current_timestamp, current_timestamp, {{ lit(sync.name) }}
+    {{ dbt_posthog_sync.statement_time() }}, {{ dbt_posthog_sync.statement_time() }}, {{ lit(sync.name) }}
 {% endmacro %}
 
 {# What the program would store for this sync today: key type, hash function, canary. #}
@@ -174,7 +174,7 @@
     {{ column }} = {% if value is sameas true or value is sameas false %}{{ value | string | lower }}
       {%- else %}{{ dbt_posthog_sync.optional_literal(value) }}{% endif %},
     {%- endfor %}
-    updated_at = current_timestamp
+    updated_at = {{ dbt_posthog_sync.statement_time() }}
   where sync_id = {{ dbt_posthog_sync.literal(sync_id) }} and exists (
     select 1 from {{ dbt_posthog_sync.state_table(schema, 'leases') }}
     where {{ dbt_posthog_sync.lease_is_ours(lease_id, run_id, epoch) }})
@@ -187,7 +187,7 @@
 {% endmacro %}
 
 {% macro mark_baseline(sync) %}
-  update {{ dbt_posthog_sync.state_table(sync.schema, 'syncs') }} set baseline_at = current_timestamp
+  update {{ dbt_posthog_sync.state_table(sync.schema, 'syncs') }} set baseline_at = {{ dbt_posthog_sync.statement_time() }}
   where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} and {{ dbt_posthog_sync.lease_is_held(sync) }}
 {% endmacro %}
 
@@ -250,9 +250,13 @@
   cast(extract(epoch from ({{ dbt_posthog_sync.clock() }} - {{ moment }})) as bigint)
 {%- endmacro %}
 
+{# When the statement began, or the transaction that it is in. #}
+{% macro statement_time() %}{{ return(adapter.dispatch('statement_time', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__statement_time() %}{{ return('current_timestamp') }}{% endmacro %}
+
 {# The warehouse's clock at this very statement. #}
 {% macro clock() %}{{ return(adapter.dispatch('clock', 'dbt_posthog_sync')()) }}{% endmacro %}
-{% macro default__clock() %}{{ return('current_timestamp') }}{% endmacro %}
+{% macro default__clock() %}{{ return(dbt_posthog_sync.statement_time()) }}{% endmacro %}
 
 {# --- shards: several runs at a time, each on its part of the rows --- #}
 

@@ -7,6 +7,7 @@ Spark parses, plans, rewrites and runs the statements, and the catalog keeps the
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -16,13 +17,17 @@ from typing import Any
 import sqlglot
 from lab import Server
 
+_SERIES = re.compile(r"(?:generate_series|range)\((\d+), (\d+)\) (?:as )?g\((\w+)\)")
 _SOURCE = Path(__file__).parent / "spark" / "RowLevelCatalog.scala"
 _SETTINGS = {
     "spark.master": "local[2]",
     "spark.ui.enabled": "false",
     "spark.sql.shuffle.partitions": "1",
     "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.wholeStage": "false",  # to compile a plan takes longer than to run it on a few rows
+    # To compile a plan takes longer than to run it on a few rows.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.ui.showConsoleProgress": "false",
     "spark.sql.defaultCatalog": "lab",
     "spark.sql.catalog.lab": "dbt_posthog_sync.testing.RowLevelCatalog",
 }
@@ -46,7 +51,7 @@ def spark_server(folder: Path) -> Server:
         **_SETTINGS,
         "spark.driver.extraClassPath": str(_compiled(folder)),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
-        "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder}",
+        "spark.driver.extraJavaOptions": f"-Dderby.system.home={folder} -XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     }
     for name, value in settings.items():
         builder = builder.config(name, value)
@@ -80,6 +85,7 @@ class _Session:
         return self
 
     def execute(self, statement: str) -> None:
+        statement = _SERIES.sub(r"(select explode(sequence(\1, \2)) as \3) g", statement)
         for translated in sqlglot.transpile(statement, read="duckdb", write="spark"):
             frame = self.session.sql(translated)
             self._rows = [tuple(row) for row in frame.collect()]

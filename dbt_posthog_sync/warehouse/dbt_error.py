@@ -18,6 +18,7 @@ from dbt_posthog_sync.problem import Problem
 _LONGEST = 300
 _E_MAIL = re.compile(r"[^\s\"'`@<>()\[\]=,;:/]+@[^\s\"'`@<>()\[\]=,;:/]+")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_HEADING = re.compile(r"^(?:\s*(?:Runtime|Database) Error\s+)+")  # dbt's, where it translates twice
 _SEVERITY = re.compile(r"\b(?:FATAL|ERROR):\s+")
 
 
@@ -115,7 +116,7 @@ def _driver_errors() -> tuple[type[Exception], ...]:
 
 def in_our_words(text: str) -> str:
     """The words of a warehouse as one line that ends with advice."""
-    return _file_is_held(text) or _answer(first_line(text))
+    return _file_is_held(text) or _answer(first_line(_HEADING.sub("", text)))
 
 
 def _answer(line: str) -> str:

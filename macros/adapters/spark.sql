@@ -23,8 +23,8 @@
 {% endmacro %}
 {% macro spark__table_name_column() %}{{ return(1) }}{% endmacro %}
 
-{% macro spark__update_from(table, alias, values, source, source_alias, condition) %}
-  {{- return(dbt_posthog_sync.merged_update(table, alias, values, source, source_alias, condition)) -}}
+{% macro spark__update_from(table, alias, values, source, source_alias, condition, guard) %}
+  {{- return(dbt_posthog_sync.merged_update(table, alias, values, source, source_alias, condition, guard)) -}}
 {% endmacro %}
 
 {# A backslash begins an escape. #}
@@ -166,9 +166,9 @@
 {# A cast writes a fraction without zeros at its end, and none where there is none. #}
 {% macro spark__moment_text(expression) %}{{ return("replace(cast(" ~ expression ~ " as string), ' ', 'T') || 'Z'") }}{% endmacro %}
 
-{# A variant: numbers inside that a double cannot hold become strings. #}
+{# A variant: numbers inside that a double cannot hold become strings, and NUL becomes U+FFFD. #}
 {% macro spark__json_json(expression, type, time_zone) %}
-  {%- set text = 'to_json(' ~ expression ~ ')' -%}
+  {%- set text = "regexp_replace(to_json(" ~ expression ~ "), '(?<!\\\\)((?:\\\\\\\\)*)\\\\u0000', '$1\\\\uFFFD')" -%}
   {%- set token = "'(\"(?:[^\"\\\\\\\\]|\\\\\\\\.)*\"|-?[0-9][0-9.eE+-]*|[^\"0-9-]+|-)'" -%}
   {%- set digits = dbt_posthog_sync.spark__digits -%}
   {{- return("nullif(case when " ~ text ~ " rlike '[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}' then array_join(transform(regexp_extract_all(" ~ text ~ ", "

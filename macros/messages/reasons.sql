@@ -102,7 +102,7 @@
 {% macro timestamp_reasons(sync) %}
   {%- set moment = dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) -%}
   {{ dbt_posthog_sync.when('not coalesce(' ~ dbt_posthog_sync.has_time(sync) ~ ', false)', 'no_timestamp') }}
-  {{ dbt_posthog_sync.when(moment ~ ' > ' ~ dbt_posthog_sync.shifted('current_timestamp', '+', 23, 'hour'), 'future') }}
+  {{ dbt_posthog_sync.when(moment ~ ' > ' ~ dbt_posthog_sync.shifted(dbt_posthog_sync.statement_time(), '+', 23, 'hour'), 'future') }}
 {%- endmacro %}
 
 {# PostHog counts a group key as JavaScript does, in UTF-16 units; only a text of so many bytes can have so many. #}

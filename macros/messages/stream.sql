@@ -10,7 +10,7 @@
       || {{ dbt_posthog_sync.literal('\x1c') }} || {{ dbt_posthog_sync.message_properties(sync) }} as message
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ sync.relation }} m on {{ dbt_posthog_sync.key_expression(sync) }} = c.sync_key
-    and ({{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} = c.row_hash) is true
+    and {{ dbt_posthog_sync.certain(dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) ~ ' = c.row_hash') }}
   where c.reason is null
   {%- if resume %}
     {%- if sync.fans_out %}
@@ -26,6 +26,10 @@
   order by {{ dbt_posthog_sync.model_column(sync.timestamp) }}
   {%- endif %}
 {%- endmacro %}
+
+{# True where a condition is, and false where it is null. #}
+{% macro certain(condition) %}{{ return(adapter.dispatch('certain', 'dbt_posthog_sync')(condition)) }}{% endmacro %}
+{% macro default__certain(condition) %}{{ return('(' ~ condition ~ ') is true') }}{% endmacro %}
 
 {% macro samples(sync, most) %}
   select * from ({{ dbt_posthog_sync.message_stream(sync) }}) s order by position limit {{ most }}
@@ -62,7 +66,7 @@
 {% macro historical(sync) %}
   {%- if sync.object in ('event', 'page') -%}
     case when {{ dbt_posthog_sync.moment(dbt_posthog_sync.model_column(sync.timestamp), sync.timestamp.type, sync.time_zone) }}
-      < {{ dbt_posthog_sync.shifted('current_timestamp', '-', 48, 'hour') }} then 1 else 0 end
+      < {{ dbt_posthog_sync.shifted(dbt_posthog_sync.statement_time(), '-', 48, 'hour') }} then 1 else 0 end
   {%- else -%}0{%- endif -%}
 {% endmacro %}
 
