@@ -1,11 +1,11 @@
-# make venv | test | lint | demo | faults | bench | clean. Needs Python 3.10 or later and a package index, nothing else.
+# make venv | test | spark | lint | demo | faults | bench | clean. Needs Python 3.10 or later and a package index, nothing else.
 PYTHON ?= $(shell for v in 3.13 3.12 3.11 3.10 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo python$$v && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench_installed
 
-.PHONY: venv test lint format demo faults bench clean
+.PHONY: venv test spark lint format demo faults bench clean
 
 venv: $(STAMP)
 
@@ -18,6 +18,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# PySpark for the tests that run Spark; they need Java 17 or later too, and are skipped without.
+spark: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group spark
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ import sqlglot
 from lab import Server
 
 _SERIES = re.compile(r"(?:generate_series|range)\((\d+), (\d+)\) (?:as )?g\((\w+)\)")
+_CHARACTER = re.compile(r"chr\((\d{3,})\)")  # Spark's has the first 256 alone
 _SOURCE = Path(__file__).parent / "spark" / "RowLevelCatalog.scala"
 _SETTINGS = {
     "spark.master": "local[2]",
@@ -86,7 +87,9 @@ class _Session:
 
     def execute(self, statement: str) -> None:
         statement = _SERIES.sub(r"(select explode(sequence(\1, \2)) as \3) g", statement)
-        for translated in sqlglot.transpile(statement, read="duckdb", write="spark"):
+        statement = _CHARACTER.sub(lambda found: f"'{chr(int(found[1]))}'", statement)
+        is_spark = statement.startswith("show tables")
+        for translated in [statement] if is_spark else sqlglot.transpile(statement, read="duckdb", write="spark"):
             frame = self.session.sql(translated)
             self._rows = [tuple(row) for row in frame.collect()]
             self.description = frame.columns

@@ -136,13 +136,17 @@
   {{- return("case when " ~ expression ~ " between date '0001-01-01' and date '9999-12-31' then '\"' || cast(" ~ expression ~ " as string) || '\"' end") -}}
 {% endmacro %}
 
-{# A value that no zone can shift, because it lies outside the years 1 to 9999, is no moment. #}
+{# A value that no zone can shift, because it lies outside the years 1 to 9999, is no moment. Of an hour that clocks show
+   twice, Spark means the first, and all others the second. #}
 {% macro spark__moment(expression, type, time_zone) %}
   {%- if type.family == 'timestamp_tz' -%}{{- return(expression) -}}{%- endif -%}
   {%- set local = 'cast(' ~ expression ~ ' as timestamp)' -%}
   {%- set possible = "case when " ~ dbt_posthog_sync.spark__is_possible(local) ~ " then " ~ local ~ " end" -%}
   {%- if time_zone == 'UTC' -%}{{- return('(' ~ possible ~ ')') -}}{%- endif -%}
-  {{- return('to_utc_timestamp(' ~ possible ~ ', ' ~ dbt_posthog_sync.literal(time_zone) ~ ')') -}}
+  {%- set zone = dbt_posthog_sync.literal(time_zone) -%}
+  {%- set moment = 'to_utc_timestamp(' ~ possible ~ ', ' ~ zone ~ ')' -%}
+  {{- return('(case when from_utc_timestamp(' ~ moment ~ " + interval '1' hour, " ~ zone ~ ') = ' ~ local ~ ' then ' ~ moment ~ " + interval '1' hour else "
+    ~ moment ~ ' end)') -}}
 {% endmacro %}
 
 {% macro spark__is_possible(moment) %}
