@@ -13,12 +13,27 @@ from typing import Any
 import pytest
 from lab import Lab, Server, duckdb_server, fresh_name, postgres_server, prepared_warehouse
 from shop import Shop
-from spark_lab import spark_server, why_no_spark
+from spark_lab import CONTRACT, spark_server, why_no_spark
 
 from dbt_posthog_sync.testing import StandIn
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 
 POSTGRES_VARIABLE = "DBT_POSTHOG_SYNC_TEST_POSTGRES"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what would only repeat on Spark what another test there shows."""
+    left_out = [item for item in items if _is_repetition(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_repetition(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return False
+    is_on_spark = item.callspec.params.get("server") == "spark"
+    return is_on_spark and not {item.name, item.originalname} & CONTRACT
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +82,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Server:
     return spark_server(tmp_path_factory.mktemp("spark"))
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=["duckdb", "postgres", "spark"])
 def server(request: pytest.FixtureRequest) -> Server:
     """Each warehouse in turn."""
     name = {"duckdb": "duckdb_file"}.get(request.param, request.param)

@@ -1,4 +1,4 @@
-"""Renders our macros for an adapter that is not installed here, as dbt does: the same dispatch, its names and its quotes."""
+"""Renders our macros for an adapter that is not installed here, as dbt does: its dispatch, its names, its quotes."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ class Rendering:
         self.dispatched: set[tuple[str, str]] = set()
         """Every macro that was dispatched, and the adapter whose macro it came to."""
         self._macros: dict[str, Callable[..., Any]] = {}
-        environment = jinja2.sandbox.SandboxedEnvironment(
-            extensions=["jinja2.ext.do"], undefined=jinja2.StrictUndefined
-        )
+        environment = jinja2.sandbox.SandboxedEnvironment(extensions=["jinja2.ext.do"])
         for file in sorted(MACROS.rglob("*.sql")):
             template = environment.from_string(file.read_text(), globals=self._context())
             for name, macro in vars(template.module).items():

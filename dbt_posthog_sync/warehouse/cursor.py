@@ -1,7 +1,7 @@
-"""Cursors of dbt's connections, as the Python DB-API has them (PEP 249), where a driver or dbt's wrapper leaves parts out.
+"""Cursors of dbt's connections, as the Python DB-API has them (PEP 249), where a wrapper of dbt's leaves parts out.
 
-Most adapters hand out their driver's cursor. dbt-databricks runs a statement on the connection itself, dbt-bigquery has a
-client instead of a connection, and the wrappers of dbt-spark cannot fetch row by row, though what they wrap can.
+Most adapters hand out their driver's cursor. dbt-databricks runs a statement on the connection itself, dbt-bigquery has
+a client instead of a connection, and the wrappers of dbt-spark cannot fetch row by row, though what they wrap can.
 """
 
 from __future__ import annotations

@@ -150,8 +150,8 @@ class Staging:
             self._warehouse.run("keep_absent_doubts", sync=macro_sync, has_staged=rows.has_table)
         if not rows.has_table:
             return
-        # In an order that forgets no doubt where each statement stands for itself and the run is killed between two: once
-        # the name is kept, these staged rows are the ones that an interrupted run left behind.
+        # In an order that forgets no doubt where each statement stands for itself and the run is killed between two:
+        # once the name is kept, these staged rows are the ones that an interrupted run left behind.
         takes_over = arguments.run.took_over and follows
         if takes_over and not self._warehouse.evaluate("transaction_statements"):
             self._warehouse.run("insert_doubtful", sync=macro_sync)

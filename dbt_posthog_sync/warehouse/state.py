@@ -208,7 +208,7 @@ class State:
     def register(self, arguments: SyncArguments) -> None:
         """Write down a new sync with its empty snapshot, all of it or nothing."""
         macro_sync = arguments.for_macro()
-        # The row that makes the sync known comes last, for warehouses where a killed run leaves the statements before it.
+        # The row that makes the sync known comes last, for warehouses where a killed run leaves what went before it.
         with self._warehouse.transaction():
             self.create_snapshot(macro_sync, "create_base_table")
             self._warehouse.run("insert_sync", sync=macro_sync)

@@ -91,9 +91,10 @@ class Recorder:
 
 
 VALUES = """number as id, case when number <> 7 then 'u' || number end as person, 'seen' as what, 'acme' as company,
-    timestamp '2026-01-02 03:04:05' as naive, cast('2026-01-02 03:04:05+00' as timestamptz) as moment, date '2026-01-02' as day,
-    true as flag, cast(1.5 as decimal(38, 9)) as price, cast(2.5 as double) as score, cast(9 as bigint) as big, 'https://a.de/x' as url,
-    cast('[1]' as json) as doc, ['a'] as tags, {'a': 1} as pair, map {'a': 1} as counts, 'x' || number || '@example.com' as email, 'n' as note"""
+    timestamp '2026-01-02 03:04:05' as naive, cast('2026-01-02 03:04:05+00' as timestamptz) as moment,
+    date '2026-01-02' as day, true as flag, cast(1.5 as decimal(38, 9)) as price, cast(2.5 as double) as score,
+    cast(9 as bigint) as big, 'https://a.de/x' as url, cast('[1]' as json) as doc, ['a'] as tags, {'a': 1} as pair,
+    map {'a': 1} as counts, 'x' || number || '@example.com' as email, 'n' as note"""
 EVERYTHING = [
     "person",
     "naive",
@@ -197,7 +198,7 @@ def calls(duckdb_file: Server, warehouses: dict[str, Any], tmp_path_factory: pyt
         warehouses["duckdb"] = prepared_warehouse(duckdb_file, tmp_path_factory.mktemp("duckdb"))
     with warehouses["duckdb"] as warehouse, StandIn() as posthog:
         recorder = Recorder(warehouse)
-        lab = Lab(duckdb_file, posthog, recorder, fresh_name("model"), fresh_name("state"))  # type: ignore[arg-type]
+        lab = Lab(duckdb_file, posthog, recorder, fresh_name("model"), fresh_name("state"))
         history(lab)
     return list(variations(recorder.calls))
 
@@ -227,16 +228,17 @@ ASKED_IN_TROUBLE = VARIED - {"diff", "stage", "message_stream", "baseline", "lef
 _SOME = {"lowest": 3, "highest": 90, "listed": "3,90"}
 _MANY = {"lowest": 3, "highest": 6, "marks": "1011"}
 OF_A_SYNC: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(
-        ("count_snapshot", "count_baseline", "count_volatile", "insert_volatile", "see_volatile_again"), {}
-    ),
-    **dict.fromkeys(("insert_moved", "stage_removed", "count_removed", "record_removed"), {}),
+    **{macro: {} for macro in ("count_snapshot", "count_baseline", "count_volatile", "insert_volatile")},
+    **{
+        macro: {}
+        for macro in ("see_volatile_again", "insert_moved", "stage_removed", "count_removed", "record_removed")
+    },
     **{"mark_delivered": {"positions": _SOME}, "confirm_complete_keys": {"positions": _MANY}},
     "insert_refused": {"positions": _MANY, "reason": "it's 100% \\ wrong", "heals": True},
     "see_refused_again": {"positions": _SOME, "reason": "it's 100% \\ wrong"},
 }
 OF_A_SCHEMA: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("read_all_syncs", "read_staged_tables", "probe_drop_schema"), {}),
+    **{macro: {} for macro in ("read_all_syncs", "read_staged_tables", "probe_drop_schema")},
     **{"read_dispatch": {"run_id": "r"}, "read_sync_runs": {"most": 5}, "forget_mirror": {"table": "t"}},
     **{"drop_left_table": {"name": "t"}, "read_syncs_of_relation": {"project": "p", "relation": "r", "sync_id": "s"}},
 }
@@ -300,7 +302,7 @@ def not_parsed(statement: str, dialect: str) -> str | None:
         found = sqlglot.parse(statement, read=dialect)
     except sqlglot.errors.SqlglotError as error:
         return f"{error}\n{statement}"
-    told = statement.split()[0].lower()
+    told = statement.split(maxsplit=1)[0].lower()
     if len(found) != 1 or (isinstance(found[0], exp.Command) and told not in ("show", "set", "alter")):
         return f"not one statement that is known:\n{statement}"
     return None

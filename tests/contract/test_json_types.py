@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
     def literal(self, warehouse: str) -> str | None:
         if warehouse == "spark":
-            # Java 17 writes the smallest double as 4.9E-324, which is read as the same; Spark reads no further than (BC).
+            # Java writes the smallest double as 4.9E-324, which is read as the same; Spark reads no further than (BC).
             is_its_own = self.duckdb is not None and ("5e-324" in self.duckdb or "(BC)" in self.duckdb)
             return self.duckdb if self.kind in ON_SPARK and not is_its_own else None
         return self.duckdb if warehouse == "duckdb" else self.postgres
@@ -101,8 +101,11 @@ TYPES: dict[str, tuple[str | None, str | None]] = {
 
 # Spark is given what DuckDB is, translated, of the types that it has.
 ON_SPARK = frozenset(
-    "boolean smallint integer bigint decimal_small decimal_wide decimal_whole double real text date timestamp timestamptz "
-    "bigints texts doubles timestamps square timestamp_square structs".split()
+    (
+        *("boolean", "smallint", "integer", "bigint", "decimal_small", "decimal_wide", "decimal_whole", "double"),
+        *("real", "text", "date", "timestamp", "timestamptz", "bigints", "texts", "doubles", "timestamps", "square"),
+        *("timestamp_square", "structs"),
+    )
 )
 
 

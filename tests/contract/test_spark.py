@@ -25,7 +25,8 @@ def tables(server: Server, schema: str) -> list[str]:
 def test_a_log_is_folded_and_what_stood_in_for_temporary_tables_is_gone(spark: Server, open_lab: OpenLab) -> None:
     with open_lab(spark) as lab:
         lab.build(
-            "select 'u' || i as id, 'a' as plan, map {'x': cast(i as double)} as scores from generate_series(1, 1200) as g(i)"
+            "select 'u' || i as id, 'a' as plan, map(['x'], [cast(i as double)]) as scores "
+            "from generate_series(1, 1200) as g(i)"
         )
         everyone = {**PEOPLE, "properties": ["plan", "scores"]}
         assert lab.run(everyone).counts.delivered == 1_200
