@@ -128,3 +128,21 @@ def test_the_macros_read_a_tree() -> None:
             }
         ],
     } == ColumnType.parse("STRUCT(a DECIMAL(4,1)[])").for_macro()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("array<bigint>", "array<bigint>"),
+        ("array<struct<a:bigint,b c:array<string>>>", "array<struct<a bigint, b c array<text>>>"),
+        ("ARRAY<STRUCT<a INT64, b ARRAY<STRING>>>", "array<struct<a bigint, b array<text>>>"),
+        ("map<string,decimal(10,2)>", "map<decimal>"),
+        ("struct<`odd`:timestamp>", "struct<odd timestamp_tz>"),
+        ("array<interval day to second>", "unsupported<unsupported>"),
+        ("timestamp_ntz", "timestamp"),
+        ("array", "json"),
+    ],
+)
+def test_an_adapter_says_what_its_types_mean(text: str, kind: str) -> None:
+    names = {"timestamp": "timestamptz", "interval": "unsupported", "array": "jsonb"}
+    assert kind == ColumnType.parse(text, names).kind

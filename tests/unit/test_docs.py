@@ -149,3 +149,13 @@ def as_manifest(document: dict[str, Any]) -> dict[str, Any]:
         "project_name": "shop",
     }
     return {"metadata": metadata, "nodes": {node["unique_id"]: node for node in nodes}, "disabled": {}}
+
+
+def test_every_macro_that_an_adapter_may_write_is_listed() -> None:
+    files = [file for file in ROOT.glob("macros/**/*.sql") if file.parent.name != "adapters"]
+    dispatched = {name for file in files for name in re.findall(r"dispatch\('(\w+[a-z0-9])'", file.read_text())}
+    page = (ROOT / "docs" / "warehouses.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(\w+)`", page.split("\n## Another adapter\n")[1].split("| macro |")[1]))
+    assert dispatched <= listed
+    adapters = {file.stem for file in ROOT.glob("macros/adapters/*.sql")}
+    assert {name.lower() for name in re.findall(r"^## (\w+)$", page, re.MULTILINE)} == adapters
