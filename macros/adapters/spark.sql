@@ -172,7 +172,8 @@
 
 {# A variant: numbers inside that a double cannot hold become strings, and NUL becomes U+FFFD. #}
 {% macro spark__json_json(expression, type, time_zone) %}
-  {%- set text = "regexp_replace(to_json(" ~ expression ~ "), '(?<!\\\\)((?:\\\\\\\\)*)\\\\u0000', '$1\\\\uFFFD')" -%}
+  {%- set nul = dbt_posthog_sync.literal('(?<!\\\\)((?:\\\\\\\\)*)\\\\u0000') -%}
+  {%- set text = "regexp_replace(to_json(" ~ expression ~ "), " ~ nul ~ ", " ~ dbt_posthog_sync.literal('$1\\\\uFFFD') ~ ")" -%}
   {%- set token = "'(\"(?:[^\"\\\\\\\\]|\\\\\\\\.)*\"|-?[0-9][0-9.eE+-]*|[^\"0-9-]+|-)'" -%}
   {%- set digits = dbt_posthog_sync.spark__digits -%}
   {{- return("nullif(case when " ~ text ~ " rlike '[0-9.]{16}|[0-9][eE][-+]?[0-9]{3}' then array_join(transform(regexp_extract_all(" ~ text ~ ", "

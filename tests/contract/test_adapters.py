@@ -172,9 +172,7 @@ def history(lab: Lab) -> None:
     make_person(lab.posthog, "crm1", email="x1@example.com")
     for source in IdentitySource:
         for number, behavior in enumerate(BEHAVIORS):
-            persons = finding_persons_in(built(lab, f"{source.value}_{number}", 3), source)
-            for _ in range(2):
-                persons.run({**BY_EMAIL, **behavior})
+            finding_persons_in(built(lab, f"{source.value}_{number}", 3), source).run({**BY_EMAIL, **behavior})
     erased = built(lab, "erased", 3)
     for _ in range(2):
         erased.run(ERASING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -71,3 +72,13 @@ def test_shards_are_refused_and_rights_leave_nothing(spark: Server, open_lab: Op
         lab.build("select 'u1' as id, 'a' as plan")
         run = lab.run(PEOPLE, shard=Shard(1, 2))
         assert (run.status, "Shards need a warehouse with transactions" in run.message) == (RunStatus.UNSAFE, True)
+
+
+def test_a_variant_is_the_document_that_it_was(spark: Server, open_lab: OpenLab) -> None:
+    """But for NUL and for numbers that a double cannot hold."""
+    document = r'{"a": [1, 9007199254740993, 0.5, null], "b": "\u0000 \\u0000 9007199254740993"}'
+    with open_lab(spark) as lab:
+        lab.build(f"select 'u1' as id, parse_json(r'{document}') as doc")
+        (message,) = lab.messages({**PEOPLE, "properties": ["doc"]})
+        found = json.loads(b"{" + message.properties[1:] + b"}")["$set"]["doc"]
+        assert found == {"a": [1, "9007199254740993", 0.5, None], "b": "\ufffd \\u0000 9007199254740993"}

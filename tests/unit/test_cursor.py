@@ -61,12 +61,12 @@ class Wrapper:
 )
 def test_rows_come_in_chunks(handle: Any) -> None:
     found = list(cursor.chunks(cursor.executed(handle, ONE_TO_THREE, ""), 2))
-    assert [[(1,), (2,)], [(3,)]] == [[tuple(row) for row in chunk] for chunk in found]
+    assert [[tuple(row) for row in chunk] for chunk in found] == [[(1,), (2,)], [(3,)]]
 
 
 def test_a_client_without_cursors_is_wrapped_by_its_module() -> None:
     found = cursor.executed(":memory:", ONE_TO_THREE, "sqlite3")
-    assert [(1,), (2,), (3,)] == found.fetchall()
+    assert found.fetchall() == [(1,), (2,), (3,)]
 
 
 class Told:
