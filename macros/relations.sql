@@ -7,7 +7,7 @@
 
 {# One of a sync's own tables; `part` is base, log, changes, diff, previous. #}
 {% macro sync_table(sync, part) %}
-  {%- if sync.tables[part].temporary -%}
+  {%- if dbt_posthog_sync.is_temporary(sync.tables[part]) -%}
     {{- return(dbt_posthog_sync.temporary_table(sync.tables[part].name)) -}}
   {%- endif -%}
   {{- return(dbt_posthog_sync.state_table(sync.schema, sync.tables[part].name)) -}}
@@ -15,10 +15,21 @@
 
 {# `create table` or `create temporary table` for one of a sync's tables, with its columns where no select says them. #}
 {% macro create_sync_table(sync, part, columns='') %}
-  {%- set is_temporary = sync.tables[part].temporary -%}
-  create {{ dbt_posthog_sync.temporary_kind() if is_temporary else 'table' }} {{ dbt_posthog_sync.sync_table(sync, part) }}
+  {%- set table = sync.tables[part] -%}
+  {%- set is_temporary = dbt_posthog_sync.is_temporary(table) -%}
+  {%- set kind = dbt_posthog_sync.scratch_kind() if table.scratch else 'table' -%}
+  create {{ dbt_posthog_sync.temporary_kind() if is_temporary else kind }} {{ dbt_posthog_sync.sync_table(sync, part) }}
   {%- if columns %} ({{ columns }}){% endif %}{{ dbt_posthog_sync.table_options(is_temporary) }}
 {%- endmacro %}
+
+{# True for a table that vanishes with the session: of a plan, or `scratch`, which a run drops before it commits. #}
+{% macro is_temporary(table) %}
+  {{- return(table.temporary or (table.scratch and dbt_posthog_sync.scratch_kind() == dbt_posthog_sync.temporary_kind())) -}}
+{% endmacro %}
+
+{# What a run makes for one transaction: a temporary table, unless the warehouse reads those more slowly. #}
+{% macro scratch_kind() %}{{ return(adapter.dispatch('scratch_kind', 'dbt_posthog_sync')()) }}{% endmacro %}
+{% macro default__scratch_kind() %}{{ return(dbt_posthog_sync.temporary_kind()) }}{% endmacro %}
 
 {# A table that vanishes with the session. Where the warehouse has none, it is a table of the target's own schema with the
    name of this process, and `read_temporary_tables` finds it in the end. #}

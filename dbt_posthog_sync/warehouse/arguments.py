@@ -33,7 +33,7 @@ class SyncTables:
         base: base of the snapshot.
         log: log of the snapshot.
         changes: staged rows of this run.
-        diff: temporary result of the diff.
+        diff: result of the diff, which does not outlive its transaction.
         previous: staged rows of an interrupted run, if there are any.
         temporary: true when staged rows live in a temporary table (`plan` and `run --mock`).
         mirror: table of the state schema with the persons of PostHog; None where a temporary one holds those that
@@ -84,12 +84,15 @@ class SyncTables:
             "base": (self.base, False),
             "log": (self.log, False),
             "changes": (self.changes, self.temporary),
-            "diff": (self.diff, True),
+            "diff": (self.diff if self.temporary else f"{self.changes}_diff", self.temporary),
             "previous": (self.previous, False),
             "removed": (f"{self.diff}_removed", True),
             "identities": (self.mirror or f"{self.diff}_identities", self.mirror is None),
         }
-        return {part: {"name": name, "temporary": temporary} for part, (name, temporary) in names.items()}
+        return {
+            part: {"name": name, "temporary": temporary, "scratch": part == "diff"}
+            for part, (name, temporary) in names.items()
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class Snapshot:
             self.hold_lease()
             if build_base == "fold":
                 macro_sync = arguments.for_macro()
-                macro_sync["tables"]["new_base"] = {"name": new.tables.base, "temporary": False}
+                macro_sync["tables"]["new_base"] = {"name": new.tables.base, "temporary": False, "scratch": False}
                 self._state.create_snapshot(new.for_macro(), "fold", source=macro_sync)
             else:
                 self._state.create_snapshot(new.for_macro(), build_base)

@@ -112,6 +112,8 @@ class Staging:
                 diff = self._summarised(arguments)
                 arguments = arguments.but(has_null_keys=diff.null_keys > 0)
             rows = self._rows(arguments, diff, knows_rejects=knows_rejects)
+            if not arguments.is_first:
+                self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="diff")
             self._renew_doubts(arguments, rows)
             removed = self._removed(arguments) if self._may_have_removed(arguments, diff, live_keys) else 0
             return Staged(

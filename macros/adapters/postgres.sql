@@ -134,6 +134,10 @@
   end $drop_unread$
 {% endmacro %}
 
+{# A temporary table is read by one process alone, and the model that is joined with it as well (PostgreSQL
+   documentation: Parallel Safety). #}
+{% macro postgres__scratch_kind() %}{{ return('unlogged table') }}{% endmacro %}
+
 {# --- streaming --- #}
 
 {% macro postgres__stream_method() %}{{ return('copy') }}{% endmacro %}

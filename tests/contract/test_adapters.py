@@ -201,7 +201,7 @@ def calls(duckdb_file: Server, warehouses: dict[str, Any], tmp_path_factory: pyt
     return list(variations(recorder.calls))
 
 
-_PREVIOUS = {"name": "model__changes_3", "temporary": False}
+_PREVIOUS = {"name": "model__changes_3", "temporary": False, "scratch": False}
 _DOUBTS = {"has_doubts": True, "previous_epoch": 3, "continues_retry": True, "copies_staging_time": True}
 VARIATIONS: tuple[Mapping[str, Any], ...] = (
     {**_DOUBTS, "has_erased": True, "has_rejects": True, "has_null_keys": True},
