@@ -152,6 +152,9 @@ def plan(**values: Any) -> None:
 @click.option("--mock", is_flag=True, help="Print the exact requests instead of sending them; needs no key.")
 @click.option("--adopt", metavar="OLD_NAME", help="Go on with the state of a sync that was renamed; select one sync.")
 @click.option("--shard", type=ShardParameter(), help="Run one of n parts, such as 2/4, beside runs of the others.")
+@click.option(
+    "--after-dbt", type=click.Choice(["build", "run", "retry"]), help="Run your dbt first, in the same words."
+)
 @click.option("--verify", is_flag=True, help="Then count in PostHog what landed; needs the personal API key.")
 @sending_options
 @project_options
@@ -159,10 +162,12 @@ def plan(**values: Any) -> None:
 def run(**values: Any) -> None:
     """Send the rows that changed since the last run.
 
+    With --after-dbt, dbt is run first with the same selection, connection and variables; what it ran is synced.
+
     \b
     Exit codes:
-      0 done            1 rows rejected, syncs held back, or stopped by a guard
-      2 wrong usage or annotation
+      0 done            1 rows rejected, syncs held back, stopped by a guard, or a part of dbt's build failed
+      2 wrong usage or annotation, or dbt ran nothing
       3 a bug           4 warehouse or PostHog unreachable         130, 143 interrupted, terminated
     """
     check_combination(values)

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dbt_posthog_sync.selection import Selection
 from dbt_posthog_sync.terminal import say
 
 if TYPE_CHECKING:
+    from dbt_posthog_sync.build import Build
     from dbt_posthog_sync.dbt_program import DbtProgram
     from dbt_posthog_sync.project import Project
     from dbt_posthog_sync.session import Session, SessionOptions
@@ -49,30 +51,39 @@ def checked_syncs(values: Mapping[str, Any]) -> tuple[Sync, ...]:
 
 def selected_syncs(project: Project, values: Mapping[str, Any]) -> tuple[Sync, ...]:
     """The syncs that the options of a command select; none where what they ask for is nothing today."""
-    from dbt_posthog_sync.selection import Selection
-
-    wanted, unwanted = tuple(values.get("select_words", ())), tuple(values.get("exclude_words", ()))
-    selection = Selection(wanted, unwanted, values.get("selector"))
-    syncs = project.selected(selection, _dbt_program(project, values).listed)
+    selection = selection_of(values)
+    build: Build | None = values.get("build")
+    if build is not None and selection != Selection():
+        # dbt has read the selection already: what it ran is what was meant.
+        syncs = project.of_nodes(build.nodes)
+    else:
+        program = dbt_program(project.folder, project.target_path, values)
+        syncs = project.selected(selection, program.listed)
     if not syncs:
         say("No sync is selected now, so there is nothing to do.")
     return syncs
 
 
-def _dbt_program(project: Project, values: Mapping[str, Any]) -> DbtProgram:
+def selection_of(values: Mapping[str, Any]) -> Selection:
+    """What the options of a command ask for."""
+    wanted, unwanted = tuple(values.get("select_words", ())), tuple(values.get("exclude_words", ()))
+    return Selection(wanted, unwanted, values.get("selector"))
+
+
+def dbt_program(folder: Path, target_path: Path, values: Mapping[str, Any]) -> DbtProgram:
     """dbt, called with the same project, connection and variables that the command was given."""
     from dbt_posthog_sync.dbt_program import DbtProgram
     from dbt_posthog_sync.warehouse.profile import DbtOptions
 
-    folder = values.get("profiles_dir") or os.environ.get("DBT_PROFILES_DIR")
-    profiles = DbtOptions(project.folder, Path(folder) if folder else None).profiles_folder
+    profiles_dir = values.get("profiles_dir") or os.environ.get("DBT_PROFILES_DIR")
+    profiles = DbtOptions(folder, Path(profiles_dir) if profiles_dir else None).profiles_folder
     state, variables = values.get("state"), values.get("variables", "{}")
     options = {
-        "--project-dir": project.folder,
+        "--project-dir": folder,
         "--profiles-dir": profiles if (profiles / "profiles.yml").is_file() else None,
         "--profile": values.get("profile"),
         "--target": values.get("target"),
-        "--target-path": project.target_path if values.get("target_path") else None,
+        "--target-path": target_path if values.get("target_path") else None,
         "--vars": None if variables == "{}" else variables,
         "--state": state and state.absolute(),
     }

@@ -1,4 +1,4 @@
-"""The user's own dbt program, asked which nodes a selection means.
+"""The user's own dbt program: asked which nodes a selection means, or run before the syncs.
 
 It is never called while our connection is open: a DuckDB file admits one process at a time.
 """
@@ -28,6 +28,7 @@ _HEADING = re.compile(
     r"^(?:Encountered an error|Running with dbt|={3,} .* ={3,}$|\d+: <unknown>)"
 )  # of dbt 1 and dbt 2
 _LONGEST = 300
+_STANDARD_ERROR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,33 @@ class DbtProgram:
                 stdin=subprocess.DEVNULL,
             )
         except OSError as error:
-            message = f"{command[0]} cannot be started ({error.strerror})."
-            raise DbtProgramError(Problem(message, _ADVICE)) from error
+            raise _unstartable(command[0], error) from error
         if done.returncode:
             raise DbtProgramError(_failure(f"{done.stdout}\n{done.stderr}", done.returncode, options))
         return frozenset(_unique_ids(done.stdout))
+
+    def started(self, words: Sequence[str]) -> subprocess.Popen[bytes]:
+        """A command of dbt under way; what it says goes to standard error.
+
+        It has a process group of its own, so that a Ctrl-C on the terminal reaches it once, through us.
+
+        Args:
+            words: the command and its options.
+
+        Raises:
+            DbtProgramError: there is no such program, or it cannot be started.
+        """
+        command = [self._path(), *words, *self.options]
+        try:
+            return subprocess.Popen(  # noqa: S603 - the user's own program, without a shell
+                command,
+                env=dict(self.environ),
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=_STANDARD_ERROR,
+            )
+        except OSError as error:
+            raise _unstartable(command[0], error) from error
 
     def _path(self) -> str:
         path = self.environ.get("PATH")
@@ -74,9 +97,13 @@ class DbtProgram:
         if found is None and self.executable:
             raise DbtProgramError(Problem(f"there is no program {self.executable}.", _ADVICE))
         if found is None:
-            message = "this selection needs dbt itself, and there is no `dbt` on the PATH."
-            raise DbtProgramError(Problem(message, f"{_ADVICE} Names, tag: and path: need no dbt."))
+            message = "dbt itself is needed, and there is no `dbt` on the PATH."
+            raise DbtProgramError(Problem(message, f"{_ADVICE} Selecting by names, tag: and path: needs no dbt."))
         return found
+
+
+def _unstartable(path: str, error: OSError) -> DbtProgramError:
+    return DbtProgramError(Problem(f"{path} cannot be started ({error.strerror}).", _ADVICE))
 
 
 _ADVICE = f"Name your dbt with --dbt-executable or {EXECUTABLE_VARIABLE}, or activate the environment it is in."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,6 +104,10 @@ class Project:
         found = compared(Side.from_manifest(manifest, before.syncs), Side.from_manifest(self.manifest, self.syncs))
         limit = self.settings.limits.max_changed_percent
         return replace(found, max_changed_percent=limit, unread=len(before.problems))
+
+    def of_nodes(self, unique_ids: Collection[str]) -> tuple[Sync, ...]:
+        """The syncs of these nodes, by dbt's ids."""
+        return tuple(sync for sync in self.syncs if sync.model.unique_id in unique_ids)
 
     def gate(self, run_results: Sequence[Path] = ()) -> Gate:
         """What may pass after what dbt just did, by these files or by the one beside the manifest.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dbt_posthog_sync.command import open_session
+from dbt_posthog_sync.dbt_step import build_first, check_step
 from dbt_posthog_sync.terminal import progress_bar, say, tell_github_of
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _TOLD_OPTIONS = frozenset(
         "force",
         "shard",
         "no_gate",
+        "after_dbt",
     }
 )
 """Options that the results file repeats: what was asked for, and nothing about the machine."""
@@ -48,6 +50,7 @@ def check_gate(values: dict[str, Any]) -> None:
 def check_combination(values: dict[str, Any]) -> None:
     """Some flags ask for the contrary of each other."""
     check_gate(values)
+    check_step(values)
     if values["rebaseline"] and values["full_refresh"]:
         raise click.UsageError("--rebaseline sends nothing and --full-refresh sends everything: choose one.")
     if values["mock"] and (values["rebaseline"] or values["adopt"]):
@@ -75,8 +78,12 @@ def send(command: str, values: dict[str, Any]) -> int:
     told = {name: value for name, value in values.items() if name in _TOLD_OPTIONS}
     args = {"command": command, **told, "shard": str(told["shard"]) if told.get("shard") else None}
     with Results(folder, args, say) as results:
+        build = build_first(values) if values.get("after_dbt") else None
+        results.exit_code = at_least = build.exit_code if build else 0
+        if build is not None and build.is_interrupted:
+            return results.exit_code
         with (
-            open_session({**values, "sends": True}) as session,
+            open_session({**values, "sends": True, "build": build}) as session,
             Interruption(_stopping(session), _leave) as interruption,
         ):
             # A missing key is told before anything is sent.
@@ -86,7 +93,7 @@ def send(command: str, values: dict[str, Any]) -> int:
             sent = session.dispatch(session.run_id) if api and results.has_sent and not session.is_stopped else None
         if api is not None and sent is not None:
             code = max(code, verify_dispatch(api, sent, values["output"]))
-        results.exit_code = interruption.exit_code or code
+        results.exit_code = interruption.exit_code or max(at_least, code)
     return results.exit_code
 
 
@@ -142,14 +149,17 @@ def mock(values: Mapping[str, Any]) -> int:
     from dbt_posthog_sync.errors import UnsafePlan
     from dbt_posthog_sync.reporter import as_json, request_text, request_values
 
-    requests, code, output = 0, 0, values["output"]
-    with open_session(values) as session:
+    build = build_first(values) if values["after_dbt"] else None
+    if build is not None and build.is_interrupted:
+        return build.exit_code
+    requests, code, output = 0, build.exit_code if build else 0, values["output"]
+    with open_session({**values, "build": build}) as session:
         for held in session.held_back:
             say(f"{held.sync.name}: {held.reason}")
         for name, request in session.mocked():
             if isinstance(request, UnsafePlan):
                 say(f"Not shown: {request}")
-                code = request.exit_code
+                code = max(code, request.exit_code)
                 continue
             if isinstance(request, Refusal):
                 say(f"{name}: one row would be rejected: {request.reason}")
