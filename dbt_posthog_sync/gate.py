@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dbt_posthog_sync.dbt_test import DbtTest, StoredFailures, name_of_test
 from dbt_posthog_sync.errors import UnsafePlan
-from dbt_posthog_sync.manifest import Manifest, models_of_tests
+from dbt_posthog_sync.manifest import Manifest, read_tests
 from dbt_posthog_sync.run_results import RunResults, read_run_results
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync import Holding, Sync
 from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 
 RUN_RESULTS_FILE = "run_results.json"
@@ -37,6 +38,11 @@ class HeldBack:
     sync: Sync
     reason: str
 
+    @classmethod
+    def of(cls, sync: Sync, reason: str) -> HeldBack:
+        """The sync with its reason as a sentence."""
+        return cls(sync, f"Held back: {reason}.")
+
     def as_run(self, run_id: str, dbt_invocation_id: str) -> SyncRun:
         """The sync run that did not begin; it fails the command, because rows that wait did not go out."""
         model = self.sync.model
@@ -51,16 +57,28 @@ class Gate:
 
     Attributes:
         reasons: why a model is held back, by dbt's id of it.
+        stored: what its failed tests stored, of a model that was built and whose failed tests all stored their rows.
+        rowless: why `gate: rows` cannot tell rows apart, of a model with failed tests that is not in `stored`.
         warnings: what is odd about the results without holding anything back.
     """
 
     reasons: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    stored: Mapping[str, tuple[StoredFailures, ...]] = field(default_factory=dict)
+    rowless: Mapping[str, str] = field(default_factory=dict)
 
     def held_back(self, syncs: Iterable[Sync]) -> tuple[HeldBack, ...]:
-        """The syncs that may not pass."""
-        found = ((sync, self.reasons.get(sync.model.unique_id)) for sync in syncs)
-        return tuple(HeldBack(sync, f"Held back: {reason}.") for sync, reason in found if reason is not None)
+        """The syncs that may not pass. Of one with `gate: rows` it is `stored_of` that says what it holds back."""
+        found = ((sync, self._reason(sync)) for sync in syncs if not self.stored_of(sync))
+        return tuple(HeldBack.of(sync, reason) for sync, reason in found if reason is not None)
+
+    def stored_of(self, sync: Sync) -> tuple[StoredFailures, ...]:
+        """The stored failures that hold back rows of a sync instead of all of it."""
+        return self.stored.get(sync.model.unique_id, ()) if sync.gate is Holding.ROWS else ()
+
+    def _reason(self, sync: Sync) -> str | None:
+        reason, rowless = self.reasons.get(sync.model.unique_id), self.rowless.get(sync.model.unique_id)
+        return f"{reason}, and {rowless}" if reason and rowless and sync.gate is Holding.ROWS else reason
 
 
 def read_gate(manifest: Manifest, target_path: Path, paths: Sequence[Path] = ()) -> Gate:
@@ -78,17 +96,17 @@ def read_gate(manifest: Manifest, target_path: Path, paths: Sequence[Path] = ())
     own = target_path / RUN_RESULTS_FILE
     files = [read_run_results(path) for path in paths or ([own] if own.exists() else [])]
     failed = _failed_tests(_last_statuses(_of_building(files)))
-    models = models_of_tests(target_path / "manifest.json", failed) if failed else {}
-    return gate_of(files, manifest.invocation_id, models)
+    tests = read_tests(target_path / "manifest.json", failed) if failed else {}
+    return gate_of(files, manifest.invocation_id, tests)
 
 
-def gate_of(files: Sequence[RunResults], invocation_id: str, models: Mapping[str, Sequence[str]]) -> Gate:
+def gate_of(files: Sequence[RunResults], invocation_id: str, tests: Mapping[str, DbtTest]) -> Gate:
     """What may pass.
 
     Args:
         files: what dbt did; the last result of a node counts.
         invocation_id: id of the dbt invocation that wrote the manifest.
-        models: for each failed test, ids of the models that it is attached to.
+        tests: the failed tests, by their ids.
 
     Raises:
         UnsafePlan: the tables were built without their rows.
@@ -96,21 +114,51 @@ def gate_of(files: Sequence[RunResults], invocation_id: str, models: Mapping[str
     building = _of_building(files)
     _check_whole(building)
     statuses = _last_statuses(building)
-    failed = _failed_tests(statuses)
+    failed = {test: tests.get(test, DbtTest(name_of_test(test))) for test in _failed_tests(statuses)}
     unbuilt = {node: _NOT_BUILT[status] for node, status in statuses.items() if _is_unbuilt(node, status)}
-    tested = {
-        model: _failure([test for test in failed if model in models.get(test, ())])
-        for model in {model for test in failed for model in models.get(test, ())}
-    }
+    of_model = {model: _attached(model, failed) for test in failed.values() for model in test.models}
+    tested = {model: _failure(attached) for model, attached in of_model.items()}
     warnings = (
         *(warning for one in files for warning in one.warnings),
         *_silence(files),
         *_strangers(building, invocation_id),
-        *_unknown_tests(test for test in failed if not models.get(test)),
+        *_unknown_tests(node for node, test in failed.items() if not test.models),
     )
     # A failed unit test is why dbt skipped its model, and says more than that.
     told = {node: reason for node, reason in unbuilt.items() if node not in tested or statuses[node] != "skipped"}
-    return Gate({**tested, **told}, warnings)
+    stored = _last_stored(building)
+    built = {model: attached for model, attached in of_model.items() if model not in unbuilt}
+    rowless = {model: why for model, attached in built.items() if (why := _rowless(attached, failed, stored))}
+    by_model = {
+        model: tuple(StoredFailures(failed[test], *stored[test]) for test in attached)
+        for model, attached in built.items()
+        if model not in rowless
+    }
+    return Gate({**tested, **told}, warnings, by_model, rowless)
+
+
+def _attached(model: str, failed: Mapping[str, DbtTest]) -> list[str]:
+    return [node for node, test in failed.items() if model in test.models]
+
+
+def _last_stored(building: Iterable[RunResults]) -> dict[str, tuple[str, int]]:
+    """Where the failures of a test are and how many, by its id, if its last result says so."""
+    found: dict[str, tuple[str, int]] = {}
+    for one in building:
+        for node, _ in one.statuses:
+            found.pop(node, None)
+        found |= {node: (relation, failures) for node, relation, failures in one.stored}
+    return found
+
+
+def _rowless(attached: Iterable[str], failed: Mapping[str, DbtTest], stored: Collection[str]) -> str:
+    """Why the rows of a model cannot be told apart by its failed tests; empty where they perhaps can."""
+    for test in attached:
+        if test not in stored:
+            return f"`{name_of_test(test)}` stored no rows (store_failures)"
+        if len(failed[test].models) > 1:
+            return f"`{name_of_test(test)}` reads several models, so whose rows it stored cannot be told"
+    return ""
 
 
 def _of_building(files: Iterable[RunResults]) -> list[RunResults]:
@@ -144,7 +192,7 @@ def _is_unbuilt(unique_id: str, status: str) -> bool:
 
 def _failure(tests: Collection[str]) -> str:
     """Why a model with these failed tests is held back."""
-    names = sorted(test.split(".")[-1 if test.startswith("unit_test.") else 2] for test in tests)
+    names = sorted(map(name_of_test, tests))
     named = ", ".join(f"`{name}`" for name in names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"{'its test' if len(names) == 1 else 'its tests'} {named}{more} failed"

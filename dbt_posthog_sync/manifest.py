@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from dbt_posthog_sync.dbt_test import DbtTest
 from dbt_posthog_sync.errors import ManifestError
 from dbt_posthog_sync.history import history_of
 from dbt_posthog_sync.manifest_file import Contents, contents_from, contents_of
@@ -146,20 +147,15 @@ def manifest_from(document: object, *, file: str = "manifest.json", keep: Collec
     return _manifest(contents_from(document), file, keep)
 
 
-def models_of_tests(path: Path, tests: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return, for each test by its id, the ids of the nodes it is attached to; of all it reads when to none.
+def read_tests(path: Path, tests: Collection[str]) -> dict[str, DbtTest]:
+    """Return these tests by their ids; one that the manifest does not know is attached to nothing.
 
     Raises:
         ManifestError: the manifest cannot be read.
     """
     document = _mapping(_read_contents(path, tests).document)
     known = {**_mapping(document.get("nodes")), **_mapping(document.get("unit_tests"))}
-    return {test: _tested(_mapping(known.get(test))) for test in tests}
-
-
-def _tested(raw: _Json) -> tuple[str, ...]:
-    attached = _text(raw, "attached_node")
-    return (attached,) if attached else tuple(map(str, _mapping(raw.get("depends_on")).get("nodes") or ()))
+    return {test: DbtTest.from_node(test, _mapping(known.get(test))) for test in tests}
 
 
 def _manifest(contents: Contents, file: str, keep: Collection[str]) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
@@ -27,6 +27,7 @@ from dbt_posthog_sync.warehouse.arguments import (
     table_prefix,
 )
 from dbt_posthog_sync.warehouse.columns import columns_of
+from dbt_posthog_sync.warehouse.held_rows import HeldRows
 from dbt_posthog_sync.warehouse.identities import IdentityResolver, IdentitySettings, LookUpProgress
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.staging import Staged, Staging
@@ -50,6 +51,7 @@ class PlanSettings:
         only_rejects: look only at rows that are rejected.
         identities: where it is found which persons PostHog has.
         deletion: what a sync that deletes persons may do.
+        held_rows: by the name of a sync, the rows of it that failed dbt tests hold back.
     """
 
     schema: str
@@ -62,6 +64,7 @@ class PlanSettings:
     only_rejects: bool = False
     identities: IdentitySettings = field(default_factory=IdentitySettings)
     deletion: Deletion = field(default_factory=Deletion)
+    held_rows: Mapping[str, tuple[HeldRows, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +285,7 @@ class Planner:
             max_message_bytes=settings.max_message_bytes,
             oldest_first=settings.oldest_first and resolved.sends_events,
             uuid_name=stored.uuid_name if stored is not None else None,
+            held=settings.held_rows.get(resolved.sync.name, ()),
         )
 
     def _tables(self, resolved: ResolvedSync, stored: StoredSync | None) -> SyncTables:

@@ -34,6 +34,7 @@ class RunResults:
         generated_at: when it was written, ISO 8601 in UTC as dbt writes it, so that texts compare as times do.
         is_partial: true when the tables hold no rows or a sample (`--empty`, `--sample`); dbt 2 does not tell.
         statuses: (unique_id, status) of every node that was run.
+        stored: (unique_id, relation, failures) of every test that stored the rows it failed for.
         warnings: what is odd about the file without being wrong.
     """
 
@@ -43,6 +44,7 @@ class RunResults:
     generated_at: str
     is_partial: bool = False
     statuses: tuple[tuple[str, str], ...] = ()
+    stored: tuple[tuple[str, str, int], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -84,6 +86,11 @@ def run_results_from(document: object, *, file: str = "run_results.json") -> Run
         generated_at=_text(metadata, "generated_at"),
         is_partial=bool(args.get("empty") or args.get("sample")),
         statuses=tuple((_text(raw, "unique_id"), _text(raw, "status")) for raw in map(_mapping, results)),
+        stored=tuple(
+            (_text(raw, "unique_id"), _text(raw, "relation_name"), int(raw.get("failures") or 0))
+            for raw in map(_mapping, results)
+            if _text(raw, "status").lower() == "fail" and raw.get("relation_name")
+        ),
         warnings=(f"{newer} Reading it anyway.",) if version > NEWEST_SCHEMA else (),
     )
 

@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
+from dbt_posthog_sync.warehouse.held_rows import hold
 from dbt_posthog_sync.warehouse.identities import IdentitySettings, LookUpProgress
 from dbt_posthog_sync.warehouse.profile import DbtOptions
 from dbt_posthog_sync.warehouse.state import State
@@ -123,13 +124,17 @@ class Session:
         if options.sends:
             self._check_target()
         self._check_adoption()
-        self._held_back = self._gate.held_back(self._syncs)
-        held = {one.sync.name for one in self._held_back}
-        self._syncs = tuple(sync for sync in self._syncs if sync.name not in held)
+        self._held_back: tuple[HeldBack, ...] = ()
+        self._hold_back(self._gate.held_back(self._syncs))
         self._key = self._project_key()
         self._access = Access(self._settings, options.environ)
-        self._stack.callback(self._access.close)
-        self._stack.enter_context(self._warehouse)
+        with ExitStack() as opening:
+            opening.callback(self._access.close)
+            opening.enter_context(self._warehouse)
+            held = hold(self._warehouse, self._gate, self._syncs)
+            self._hold_back(held.syncs)
+            self._held_rows = held.rows
+            self._stack.enter_context(opening.pop_all())
         return self
 
     def __exit__(
@@ -253,6 +258,11 @@ class Session:
     def _settings(self) -> Settings:
         return self._project.settings
 
+    def _hold_back(self, held: Iterable[HeldBack]) -> None:
+        self._held_back += tuple(held)
+        names = {one.sync.name for one in self._held_back}
+        self._syncs = tuple(sync for sync in self._syncs if sync.name not in names)
+
     def _project_key(self) -> str | None:
         """The key where it is needed; a plan uses it when it is there, to compare what it belongs to."""
         if self._options.mock:
@@ -289,6 +299,7 @@ class Session:
                 only_rejects=self._options.only_rejects,
                 identities=self._identity_settings(),
                 deletion=self._settings.deletion,
+                held_rows=self._held_rows,
             ),
             directory,
             looked_up,

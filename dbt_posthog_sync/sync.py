@@ -87,6 +87,13 @@ class Rows(str, Enum):
     ALL = "all"
 
 
+class Holding(str, Enum):
+    """What a failed dbt test holds back: all rows of its model, or only those that it stored."""
+
+    MODEL = "model"
+    ROWS = "rows"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A value read from a column; `name` is spelled as the annotation spells it."""
@@ -243,6 +250,7 @@ class Sync:
         create_with: what becomes of an e-mail address that no person has; None where nothing is ever created for one.
         unset: properties that are removed from every person that is written.
         rows: which rows of a snapshot are read; all of them where it is no snapshot.
+        gate: what a failed dbt test holds back.
         path: JSON path of the annotation in its file, to point the user to.
     """
 
@@ -271,6 +279,7 @@ class Sync:
     create_with: CreateWith | None = None
     unset: tuple[str, ...] = ()
     rows: Rows = Rows.ALL
+    gate: Holding = Holding.MODEL
     path: str = "$"
 
     @property

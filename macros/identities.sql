@@ -195,7 +195,7 @@
 {% macro insert_erased_keys(sync) %}
   {{ dbt_posthog_sync.insert_erased(sync, 'email' if sync.key_is_email else 'distinct_id',
     '(select distinct ' ~ dbt_posthog_sync.canonical_text('sync_key', sync.key.type) ~ ' as c0 from '
-    ~ dbt_posthog_sync.sync_table(sync, 'changes') ~ ' where sync_key is not null)') }}
+    ~ dbt_posthog_sync.sync_table(sync, 'changes') ~ ' where sync_key is not null and not ' ~ dbt_posthog_sync.is_held('reason') ~ ')') }}
 {% endmacro %}
 
 {# Further distinct_ids of persons that are deleted now. #}

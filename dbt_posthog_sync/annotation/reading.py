@@ -16,6 +16,7 @@ from dbt_posthog_sync.sync import (
     CreateWith,
     Creation,
     Cursor,
+    Holding,
     KeyKind,
     ModelColumn,
     ModelRef,
@@ -92,6 +93,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
         create_with=_create_with(value, key, behavior),
         unset=tuple(value.get("unset", ())),
         rows=rows_of(draft, kind),
+        gate=Holding(value.get("gate", Holding.MODEL.value)),
         path=draft.path,
     )
 

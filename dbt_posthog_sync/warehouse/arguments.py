@@ -12,6 +12,7 @@ from dbt_posthog_sync.column_type import Family
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, ResolvedSync
 from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.sync import Constant, Creation, ObjectType
+from dbt_posthog_sync.warehouse.held_rows import HeldRows
 
 _EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
 # PostHog's v1 protocol reads these beside the event, v0 inside its properties
@@ -167,6 +168,7 @@ class SyncArguments:
         has_erased: true when persons were deleted on request, to whom nothing may be sent.
         identity_model: where persons are found without asking PostHog; None where it is asked.
         are_asked: true when only the persons of some keys were asked for, so that others are not known to be absent.
+        held: rows that failed dbt tests hold back.
     """
 
     resolved: ResolvedSync
@@ -188,6 +190,7 @@ class SyncArguments:
     has_erased: bool = False
     identity_model: IdentityModel | None = None
     are_asked: bool = False
+    held: tuple[HeldRows, ...] = ()
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod

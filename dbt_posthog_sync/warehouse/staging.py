@@ -184,6 +184,8 @@ class Staging:
             self._warehouse.run("reject_doubtful_identities", sync=macro_sync)
         if arguments.resolved.keeps_moment and not arguments.is_first:
             self._warehouse.run("reject_stale", sync=macro_sync)
+        for held in arguments.held:
+            self._warehouse.run("reject_held", sync=macro_sync, held=held.for_macro())
         if knows_rejects and not arguments.only_rejects:
             self._warehouse.run("reject_refused_before", sync=macro_sync)
 

@@ -36,7 +36,8 @@
 
 {# Reasons that time can heal without a change of the row: these rows are looked at in every run. #}
 {% macro heals(reason) %}
-  {{ reason }} in ({% for name in ['future', 'several'] + dbt_posthog_sync.skips() %}{{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons()[name]) }}{{ ', ' if not loop.last }}{% endfor %})
+  ({{ reason }} in ({% for name in ['future', 'several'] + dbt_posthog_sync.skips() %}{{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons()[name]) }}{{ ', ' if not loop.last }}{% endfor %})
+    or {{ dbt_posthog_sync.is_held(reason) }})
 {%- endmacro %}
 
 {# Words that PostHog refuses as a person, or stores without one

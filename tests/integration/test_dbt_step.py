@@ -36,9 +36,8 @@ def stand_in(shop: Shop, statuses: Mapping[str, str] | None, code: int = 0, firs
     if statuses is not None:
         version = "https://schemas.getdbt.com/dbt/run-results/v6.json"
         rows = [{"unique_id": node, "status": status} for node, status in statuses.items()]
-        lines.append(
-            f"metadata = {{'dbt_schema_version': {version!r}, 'generated_at': '2026', 'invocation_id': str(uuid.uuid4())}}"
-        )
+        metadata = f"'dbt_schema_version': {version!r}, 'generated_at': '2026', 'invocation_id': str(uuid.uuid4())"
+        lines.append(f"metadata = {{{metadata}}}")
         lines.append(f"results = {{'metadata': metadata, 'args': {{'which': 'build'}}, 'results': {rows!r}}}")
         lines.append("pathlib.Path('target/run_results.json').write_text(json.dumps(results))")
     path = shop.folder / "dbt"
@@ -126,16 +125,15 @@ def test_where_dbt_ran_nothing_nothing_is_sent(two: Shop) -> None:
     stand_in(two, None, 2)
     answer = two("run", "--after-dbt", "build")
     assert answer.code == 2
-    assert answer.err.endswith(
-        "Error: dbt build ended with exit code 2 before it ran anything, so nothing is sent. What it said stands above.\n"
-    )
+    complaint = "Error: dbt build ended with exit code 2 before it ran anything, so nothing is sent. What it said "
+    assert answer.err.endswith(f"{complaint}stands above.\n")
     assert (told(two)["exit_code"], len(told(two)["errors"])) == (2, 1)
     stand_in(two, None, 0)
     assert "left no run_results.json" in two("run", "--after-dbt", "build", "--mock").err
     assert two.posthog.requests == ()
 
 
-def test_without_dbt_nothing_is_sent(two: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_dbt_nothing_is_sent(two: Shop) -> None:
     assert "there is no program" in two.complaint("run", "--after-dbt", "build", code=2)
     (two.folder / "dbt").write_bytes(b"\x7fELF but not really")
     (two.folder / "dbt").chmod(0o755)

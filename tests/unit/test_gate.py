@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from dbt_posthog_sync.dbt_test import DbtTest, StoredFailures, name_of_test
 from dbt_posthog_sync.errors import RunResultsError, UnsafePlan
 from dbt_posthog_sync.gate import Gate, gate_of, read_gate
-from dbt_posthog_sync.manifest import manifest_from, models_of_tests
+from dbt_posthog_sync.manifest import manifest_from, read_tests
 from dbt_posthog_sync.run_results import read_run_results, run_results_from
 
 ORDERS, PEOPLE = "model.shop.orders", "model.shop.people"
 UNIQUE, UNIT = "test.shop.unique_orders_id.abc123", "unit_test.shop.orders.adds_up"
-ATTACHED = {UNIQUE: [ORDERS], UNIT: [ORDERS]}
+ATTACHED = {test: DbtTest(name_of_test(test), (ORDERS,)) for test in (UNIQUE, UNIT)}
 METADATA = {
     "dbt_schema_version": "https://schemas.getdbt.com/dbt/run-results/v6.json",
     "dbt_version": "1.11.16",
@@ -80,7 +81,8 @@ def test_any_other_test_holds_nothing_back(status: str) -> None:
 
 def test_many_failed_tests_are_named_in_part() -> None:
     tests = {f"test.shop.t{number}.a": "fail" for number in range(5)}
-    found = gate_of([run_results_from(results(tests))], "one", {test: [ORDERS] for test in tests})
+    known = {test: DbtTest(name_of_test(test), (ORDERS,)) for test in tests}
+    found = gate_of([run_results_from(results(tests))], "one", known)
     assert found.reasons == {ORDERS: "its tests `t0`, `t1`, `t2` and 2 more failed"}
 
 
@@ -124,6 +126,57 @@ def test_results_of_another_invocation_are_told_and_count() -> None:
 def test_a_failed_test_that_the_manifest_does_not_know_is_told() -> None:
     (warning,) = gate(results({"test.shop.gone.1": "fail"})).warnings
     assert "no model for the failed test test.shop.gone.1" in warning
+
+
+# --- rows ---
+
+
+def stored(status: str = "fail", relation: str | None = '"db"."audit"."t"', **more: str) -> dict[str, Any]:
+    """Results of a build whose unique test stored the rows it failed for."""
+    document = results({ORDERS: "success", UNIQUE: status, **more})
+    document["results"][1] |= {"relation_name": relation, "failures": 2}
+    return document
+
+
+def test_a_failed_test_that_stored_its_rows_leads_to_them() -> None:
+    found = gate(stored())
+    assert found.stored == {ORDERS: (StoredFailures(ATTACHED[UNIQUE], '"db"."audit"."t"', 2),)}
+    assert (found.reasons, found.rowless) == ({ORDERS: "its test `unique_orders_id` failed"}, {})
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (stored(relation=None), "`unique_orders_id` stored no rows (store_failures)"),
+        (stored(relation=""), "`unique_orders_id` stored no rows (store_failures)"),
+        (stored("error"), "`unique_orders_id` stored no rows (store_failures)"),
+        (stored(**{UNIT: "fail"}), "`adds_up` stored no rows (store_failures)"),
+    ],
+)
+def test_a_failed_test_without_its_rows_holds_the_model_back(document: dict[str, Any], why: str) -> None:
+    found = gate(document)
+    assert (found.stored, found.rowless) == ({}, {ORDERS: why})
+
+
+def test_rows_of_a_test_of_several_models_are_nobodys() -> None:
+    joined = {UNIQUE: DbtTest("joined", (ORDERS, PEOPLE))}
+    found = gate_of([run_results_from(stored())], "one", joined)
+    assert found.stored == {}
+    assert set(found.rowless) == {ORDERS, PEOPLE}
+    assert "reads several models" in found.rowless[PEOPLE]
+
+
+def test_stored_rows_do_not_open_the_gate_for_a_model_that_was_not_built() -> None:
+    document = stored()
+    document["results"][0]["status"] = "error"
+    found = gate(document)
+    assert (found.stored, found.reasons) == ({}, {ORDERS: "dbt could not build the model"})
+
+
+def test_a_later_failure_without_rows_makes_earlier_rows_old() -> None:
+    later = stored(relation=None)
+    later["metadata"] = {**METADATA, "generated_at": "2026-01-02T04:00:00Z"}
+    assert gate(stored(), later).stored == gate(later, stored()).stored == {}
 
 
 # --- reading ---
@@ -178,13 +231,14 @@ def test_files_that_cannot_be_read_say_what_to_do(tmp_path: Path) -> None:
 
 def test_tests_lead_to_the_models_they_are_attached_to(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(MANIFEST))
-    found = models_of_tests(tmp_path / "manifest.json", [UNIQUE, UNIT, "test.shop.joined", "test.shop.alone", "gone"])
+    tests = [UNIQUE, UNIT, "test.shop.joined", "test.shop.alone", "test.shop.gone"]
+    found = {test: one.models for test, one in read_tests(tmp_path / "manifest.json", tests).items()}
     assert found == {
         UNIQUE: (ORDERS,),
         UNIT: (ORDERS,),
         "test.shop.joined": (ORDERS, PEOPLE),
         "test.shop.alone": (),
-        "gone": (),
+        "test.shop.gone": (),
     }
 
 
