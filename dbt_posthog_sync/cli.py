@@ -1,4 +1,4 @@
-"""The command line: options to values, values to text. The only place that exits, and the only broad except."""
+"""The command line: options to values, values to text. The only place that exits."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         say("Stopped.")
         sys.exit(_STOPPED)
-    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes a message
+    except Exception as error:  # noqa: BLE001 - where a bug becomes a message
         say(f"This is a bug in dbt-posthog-sync {__version__}: {type(error).__name__}: {' '.join(str(error).split())}")
         if os.environ.get("DBT_POSTHOG_SYNC_TRACEBACK"):
             traceback.print_exc()
