@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import json
 import os
 import sys
 import traceback
@@ -241,10 +242,21 @@ def debug(send_test_event: bool, **values: Any) -> None:
 
 @cli.command(epilog=_example("dbt-posthog-sync schema > posthog_sync.schema.json"))
 @click.option("--settings", is_flag=True, help="The schema of posthog_sync.yml instead.")
-def schema(settings: bool) -> None:
-    """Print the JSON Schema of annotations, for editors and reviews."""
+@click.option("--editor", is_flag=True, help="The schema of dbt's YAML files instead, as far as annotations go.")
+def schema(settings: bool, editor: bool) -> None:
+    """Print the JSON Schema of annotations, for editors and reviews.
+
+    In a dbt project, --editor knows the defaults of its posthog_sync.yml, which annotations need not write.
+    """
+    from dbt_posthog_sync.editor_schema import editor_schema
+    from dbt_posthog_sync.project import defaults_of
     from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, SETTINGS_SCHEMA
 
+    if editor and settings:
+        raise click.UsageError("--editor and --settings are two schemas: print one after the other.")
+    if editor:
+        click.echo(json.dumps(editor_schema(defaults_of(Path.cwd(), os.environ)), ensure_ascii=False, indent=2))
+        return
     name = SETTINGS_SCHEMA if settings else ANNOTATION_SCHEMA
     click.echo((Path(__file__).parent / name).read_text(encoding="utf-8"), nl=False)
 

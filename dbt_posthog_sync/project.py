@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dbt_posthog_sync.annotation import Annotations, check_annotations
 from dbt_posthog_sync.annotation.property_file import property_file_problems
@@ -125,6 +126,18 @@ def annotations_of(folder: Path, manifest: Manifest, settings: Settings | None) 
     if settings is None:
         return check_annotations(manifest, found=found, may_delete=True)
     return check_annotations(manifest, settings.defaults, found=found, may_delete=settings.deletion.enabled)
+
+
+def defaults_of(folder: Path, environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """The defaults of the dbt project around a folder; none where there is no project.
+
+    Raises:
+        SettingsError: posthog_sync.yml is wrong.
+    """
+    for around in (folder, *folder.parents):
+        if (around / _PROJECT_FILE).is_file():
+            return read_settings(around / SETTINGS_FILE, environ).defaults
+    return {}
 
 
 def _misnamed_settings(folder: Path) -> Iterator[Problem]:

@@ -9,10 +9,11 @@ import threading
 import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator, Draft202012Validator
 from shop import E_MAIL, KEY, Shop
 
 ROWS = ((1, "u1", 12.5), (2, E_MAIL, 3.0))
@@ -74,6 +75,20 @@ def test_schema_is_a_json_schema(shop: Shop) -> None:
         assert answer.json["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         Draft202012Validator.check_schema(answer.json)
         assert answer.err == ""
+
+
+def test_schema_for_editors_knows_the_defaults_of_the_project(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.settings(defaults={"timestamp": "ordered_at"})
+    answer = shop("schema", "--editor")
+    Draft7Validator.check_schema(answer.json)
+    assert "timestamp" not in answer.json["definitions"]["event"]["required"]
+    assert shop("schema", "--editor", "--settings").code == 2
+    (shop.folder / "posthog_sync.yml").write_text("{")
+    assert "posthog_sync.yml" in shop.complaint("schema", "--editor", code=2)
+    monkeypatch.chdir(tmp_path)
+    assert "timestamp" in shop("schema", "--editor").json["definitions"]["event"]["required"]
 
 
 @pytest.mark.usefixtures("shop")
