@@ -19,15 +19,36 @@ WORDS = (
     "orders", "tiny", "tiny.orders", "fqn:tiny.orders", "fqn:*", "*_views", "customer_history", "tag:nightly",
     "tag:night*", "path:models", "path:models/*.sql", "models/orders.sql", "orders.sql", "file:orders", "package:this",
     "package:tiny", "resource_type:seed", "config.meta.posthog_sync.object:page", "tag:nightly,orders", "orders plans",
+    "tiny.*", "fqn:customers", "path:seeds", "path:snapshots", "file:orders.sql", "package:t*", "resource_type:model",
+    "resource_type:snapshot", "config.meta.posthog_sync.object:event", "path:models,c*", "[op]*",
 )  # fmt: skip
+# With what of each word dbt is asked for.
+ASKED = {
+    "+customer_history": "+customer_history", "customers+": "customers+", "1+customer_history": "1+customer_history",
+    "@customers": "@customers", "customers+1": "customers+1", "source:crm": "source:crm",
+    "source:crm.accounts+": "source:crm.accounts+", "config.materialized:table": "config.materialized:table",
+    "access:protected": "access:protected", "+customer_history,resource_type:model": "+customer_history",
+    "path:models,config.materialized:table": "config.materialized:table", "customers+ plans": "customers+",
+    "state:modified": "state:modified", "state:modified+,path:models": "state:modified+",
+    "tag:nightly +customer_history,path:snapshots": "+customer_history",
+}  # fmt: skip
 MANY_LISTS = """
 import json, sys
 from dbt.cli.main import dbtRunner
-runner, *words = dbtRunner(), *json.loads(sys.argv[1])
-flags = ["--no-write-json", "--quiet"]
-shown = ["--output", "json", "--output-keys", "unique_id", "--project-dir", sys.argv[2], "--profiles-dir", sys.argv[2]]
+words, place = json.loads(sys.argv[1]), ["--project-dir", sys.argv[2], "--profiles-dir", sys.argv[2]]
+flags = ["--no-write-json", "--quiet", "--state", sys.argv[3]]
+shown = ["--output", "json", "--output-keys", "unique_id", *place]
+runner = dbtRunner(dbtRunner().invoke([*flags, "parse", *place]).result)
 found = {word: runner.invoke([*flags, "ls", *shown, "--select", *word.split()]).result for word in words}
 print("FOUND" + json.dumps({word: [json.loads(line)["unique_id"] for line in lines] for word, lines in found.items()}))
+"""
+# A dbt that knows what dbt said.
+REPEATS = """
+import json, pathlib, sys
+known = json.loads(pathlib.Path(__file__).with_suffix(".json").read_text())
+place = sys.argv.index("--select") + 1
+for unique_id in known[" ".join(sys.argv[place:])]:
+    print(json.dumps({"unique_id": unique_id}))
 """
 
 pytestmark = pytest.mark.usefixtures("macros_are_read_once")
@@ -53,16 +74,29 @@ def names(shop: Shop, tiny: Path, *words: str) -> list[str]:
     return [sync["name"] for sync in answer.json["syncs"]]
 
 
-def test_words_that_the_manifest_answers_mean_what_they_mean_to_dbt(shop: Shop, tiny: Path) -> None:
-    command = [sys.executable, "-c", MANY_LISTS, json.dumps(WORDS), str(tiny)]
+@pytest.fixture(scope="module")
+def theirs(tiny: Path) -> dict[str, set[str]]:
+    """What the real dbt selects, by word."""
+    words = json.dumps([*{*WORDS, *ASKED, *ASKED.values()}])
+    command = [sys.executable, "-c", MANY_LISTS, words, str(tiny), str(tiny / "state")]
     done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=tiny)
-    theirs = json.loads(done.stdout.partition("FOUND")[2])
-    (line,) = shop("validate", "--output", "json", "--project-dir", str(tiny)).out.splitlines()
-    annotated = {sync["model"] for sync in json.loads(line)["syncs"]}
-    for word in WORDS:
-        answer = shop("validate", "--output", "json", "--project-dir", str(tiny), "-s", *word.split())
-        ours = {sync["model"] for sync in answer.json["syncs"]}
-        assert ours == annotated & set(theirs[word]), word
+    return {word: set(ids) for word, ids in json.loads(done.stdout.partition("FOUND")[2]).items()}
+
+
+def test_words_mean_what_they_mean_to_dbt(shop: Shop, tiny: Path, theirs: dict[str, set[str]]) -> None:
+    dbt = shop.folder / "dbt"
+    dbt.write_text(f"#!{sys.executable}\n{REPEATS}")
+    dbt.chmod(0o755)
+    place = ("validate", "--output", "json", "--project-dir", str(tiny), "--dbt-executable", str(dbt))
+    annotated = {sync["model"] for sync in shop(*place).json["syncs"]}
+    assert len({*WORDS, *ASKED}) > 40
+    for word in (*WORDS, *ASKED):
+        asked = {ASKED[word]: sorted(theirs[ASKED[word]])} if word in ASKED else {}
+        dbt.with_suffix(".json").write_text(json.dumps(asked))
+        for option, expected in (("-s", annotated & theirs[word]), ("--exclude", annotated - theirs[word])):
+            answer = shop(*place, option, *word.split())
+            assert answer.code == 0, answer.err
+            assert {sync["model"] for sync in answer.json["syncs"]} == expected, (option, word)
 
 
 def test_graph_operators_state_and_selectors_are_asked_of_dbt(
