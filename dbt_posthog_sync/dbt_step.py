@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -46,10 +46,12 @@ def build_first(values: Mapping[str, Any]) -> Build:
     if not values["mock"]:
         settings.project_key(os.environ)
     command, before = values["after_dbt"], results_left(target)
-    process = dbt_program(folder, target, values).started([command, *_options(values)])
-    # dbt cancels its statements in the warehouse at SIGINT, and leaves them running at SIGTERM.
-    with Interruption(lambda _: _stop(process), lambda code: _leave(process, code)) as interruption:
-        code = process.wait()
+    program, started = dbt_program(folder, target, values), list[subprocess.Popen[bytes]]()
+    with Interruption(lambda _: _stop(started), lambda code: _leave(started, code)) as interruption:
+        started.append(program.started([command, *_options(values)]))
+        if interruption.caught is not None:  # it came before there was anything to stop
+            _stop(started)
+        code = started[0].wait()
     if interruption.exit_code is not None:
         return Build(interruption.exit_code, is_interrupted=True)
     return build_of(command, code, before, results_left(target))
@@ -64,11 +66,14 @@ def _options(values: Mapping[str, Any]) -> Iterator[str]:
     yield from ("--full-refresh",) if values["full_refresh"] else ()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    say("Stopping dbt; nothing is sent. A second signal stops at once.")
-    process.send_signal(signal.SIGINT)
+def _stop(started: Iterable[subprocess.Popen[bytes]]) -> None:
+    """End dbt with care: it cancels its statements in the warehouse at SIGINT, and leaves them running at SIGTERM."""
+    for process in started:
+        say("Stopping dbt; nothing is sent. A second signal stops at once.")
+        process.send_signal(signal.SIGINT)
 
 
-def _leave(process: subprocess.Popen[bytes], code: int) -> None:
-    process.kill()
+def _leave(started: Iterable[subprocess.Popen[bytes]], code: int) -> None:
+    for process in started:
+        process.kill()
     os._exit(code)

@@ -121,6 +121,16 @@ def test_rows_are_told_by_the_key_or_by_what_both_have(
     assert sent(orders) == [f"u{number}" for number in left]
 
 
+def test_one_view_of_a_visitor_waits_and_not_the_others(orders: Shop) -> None:
+    view = {"object": "page", "sync_key": {"distinct_id": "customer"}, "timestamp": "ordered_at", "gate": "rows"}
+    orders.annotate({**view, "properties": {"$current_url": "amount"}})
+    orders.build((1, "u1", 1.5), (2, "u1", 2.5), (3, "u1", 3.5))
+    fail(orders, "select * from {orders} where order_id = 2")
+    assert counts(orders)["counts"]["delivered"] == 2
+    write(orders, "pass", 0)
+    assert counts(orders)["counts"]["delivered"] == 1
+
+
 @pytest.mark.parametrize(
     ("select", "node", "why"),
     [
