@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dbt_posthog_sync.selection import Selection
 from dbt_posthog_sync.terminal import say
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.build import Build
     from dbt_posthog_sync.dbt_program import DbtProgram
     from dbt_posthog_sync.project import Project
+    from dbt_posthog_sync.selection import Selection
     from dbt_posthog_sync.session import Session, SessionOptions
     from dbt_posthog_sync.sync import Sync
 
@@ -53,7 +53,7 @@ def selected_syncs(project: Project, values: Mapping[str, Any]) -> tuple[Sync, .
     """The syncs that the options of a command select; none where what they ask for is nothing today."""
     selection = selection_of(values)
     build: Build | None = values.get("build")
-    if build is not None and selection != Selection():
+    if build is not None and not selection.is_everything:
         # dbt has read the selection already: what it ran is what was meant.
         syncs = project.of_nodes(build.nodes)
     else:
@@ -66,6 +66,8 @@ def selected_syncs(project: Project, values: Mapping[str, Any]) -> tuple[Sync, .
 
 def selection_of(values: Mapping[str, Any]) -> Selection:
     """What the options of a command ask for."""
+    from dbt_posthog_sync.selection import Selection
+
     wanted, unwanted = tuple(values.get("select_words", ())), tuple(values.get("exclude_words", ()))
     return Selection(wanted, unwanted, values.get("selector"))
 

@@ -17,7 +17,6 @@ from dbt_posthog_sync.build import Build, build_of, results_left
 from dbt_posthog_sync.command import dbt_program, selection_of
 from dbt_posthog_sync.interruption import Interruption
 from dbt_posthog_sync.project import project_folder, target_folder
-from dbt_posthog_sync.selection import Selection
 from dbt_posthog_sync.settings import SETTINGS_FILE, read_settings
 from dbt_posthog_sync.terminal import say
 
@@ -29,7 +28,7 @@ def check_step(values: Mapping[str, Any]) -> None:
     command = values.get("after_dbt")
     if command and values["run_results"]:
         raise click.UsageError(f"--after-dbt reads what dbt {command} leaves, so --run-results has no effect.")
-    if command == _REPEATS and selection_of(values) != Selection():
+    if command == _REPEATS and not selection_of(values).is_everything:
         raise click.UsageError("dbt retry takes up what failed before, and no selection.")
 
 

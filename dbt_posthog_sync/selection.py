@@ -33,6 +33,11 @@ class Selection:
     exclude: tuple[str, ...] = ()
     selector: str | None = None
 
+    @property
+    def is_everything(self) -> bool:
+        """True when nothing is said, so that everything is meant."""
+        return self == Selection()
+
 
 def select(syncs: Sequence[Sync], selection: Selection, ask: AskDbt) -> tuple[Sync, ...]:
     """Return the selected syncs without the excluded ones, in their own order.

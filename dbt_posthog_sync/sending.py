@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dbt_posthog_sync.command import open_session
-from dbt_posthog_sync.dbt_step import build_first, check_step
 from dbt_posthog_sync.terminal import progress_bar, say, tell_github_of
 
 if TYPE_CHECKING:
+    from dbt_posthog_sync.build import Build
     from dbt_posthog_sync.results import Results
     from dbt_posthog_sync.session import Session
     from dbt_posthog_sync.sync_run import SyncRun
@@ -50,7 +50,10 @@ def check_gate(values: dict[str, Any]) -> None:
 def check_combination(values: dict[str, Any]) -> None:
     """Some flags ask for the contrary of each other."""
     check_gate(values)
-    check_step(values)
+    if values.get("after_dbt"):
+        from dbt_posthog_sync.dbt_step import check_step
+
+        check_step(values)
     if values["rebaseline"] and values["full_refresh"]:
         raise click.UsageError("--rebaseline sends nothing and --full-refresh sends everything: choose one.")
     if values["mock"] and (values["rebaseline"] or values["adopt"]):
@@ -78,7 +81,7 @@ def send(command: str, values: dict[str, Any]) -> int:
     told = {name: value for name, value in values.items() if name in _TOLD_OPTIONS}
     args = {"command": command, **told, "shard": str(told["shard"]) if told.get("shard") else None}
     with Results(folder, args, say) as results:
-        build = build_first(values) if values.get("after_dbt") else None
+        build = _build(values)
         results.exit_code = at_least = build.exit_code if build else 0
         if build is not None and build.is_interrupted:
             return results.exit_code
@@ -106,6 +109,15 @@ def _troubles(runs: Iterable[SyncRun]) -> Iterator[tuple[str, str]]:
         if run.status is not RunStatus.SUCCESS:
             kind = "error" if run.status in (RunStatus.ERROR, RunStatus.UNSAFE) else "warning"
             yield kind, f"{run.sync_name}: {run_message(run) or run.status.value}"
+
+
+def _build(values: Mapping[str, Any]) -> Build | None:
+    """What dbt did, where it is asked to go first."""
+    if not values.get("after_dbt"):
+        return None
+    from dbt_posthog_sync.dbt_step import build_first
+
+    return build_first(values)
 
 
 def _stopping(session: Session) -> Callable[[object], None]:
@@ -149,7 +161,7 @@ def mock(values: Mapping[str, Any]) -> int:
     from dbt_posthog_sync.errors import UnsafePlan
     from dbt_posthog_sync.reporter import as_json, request_text, request_values
 
-    build = build_first(values) if values["after_dbt"] else None
+    build = _build(values)
     if build is not None and build.is_interrupted:
         return build.exit_code
     requests, code, output = 0, build.exit_code if build else 0, values["output"]
