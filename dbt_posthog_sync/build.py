@@ -18,7 +18,7 @@ class Build:
     """What dbt did.
 
     Attributes:
-        exit_code: 0, or what the whole command ends with at least.
+        exit_code: 0, or what the whole command ends with at least; then nobody knows about nodes that were not run.
         nodes: ids of the nodes that dbt ran.
         is_interrupted: true when a signal ended it; then nothing is to be sent.
     """
@@ -48,7 +48,8 @@ def build_of(command: str, code: int, before: RunResults | None, after: RunResul
     Raises:
         DbtProgramError: dbt ran nothing, or did not write down what.
     """
-    if after is None or _moment(after) == _moment(before):
+    is_new = after is not None and _moment(after) != _moment(before)
+    if after is None or not is_new or (code and not after.statuses):  # dbt 2 writes results of nothing when it fails
         if code:
             message = f"dbt {command} ended with exit code {code} before it ran anything, so nothing is sent."
             raise DbtProgramError(Problem(message, "What it said stands above."))

@@ -53,8 +53,8 @@ def selected_syncs(project: Project, values: Mapping[str, Any]) -> tuple[Sync, .
     """The syncs that the options of a command select; none where what they ask for is nothing today."""
     selection = selection_of(values)
     build: Build | None = values.get("build")
-    if build is not None and not selection.is_everything:
-        # dbt has read the selection already: what it ran is what was meant.
+    if build is not None and (build.exit_code or not selection.is_everything):
+        # dbt has read the selection: what it ran is what was meant. Where it failed, nobody knows about the rest.
         syncs = project.of_nodes(build.nodes)
     else:
         program = dbt_program(project.folder, project.target_path, values)
