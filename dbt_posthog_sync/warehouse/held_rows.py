@@ -13,6 +13,7 @@ from dbt_posthog_sync.dbt_test import DbtTest, StoredFailures
 from dbt_posthog_sync.gate import Gate, HeldBack
 from dbt_posthog_sync.sync import KeyKind, ObjectType, Sync
 from dbt_posthog_sync.warehouse import Warehouse
+from dbt_posthog_sync.warehouse.columns import columns_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,8 @@ def _held(warehouse: Warehouse, sync: Sync, stored: StoredFailures) -> HeldRows 
     doubt = _doubt(rows, stored)
     if doubt:
         return why + doubt
-    model, failures = (_columns(warehouse, relation) for relation in (sync.model.relation_name, stored.relation))
+    model = [column.name for column in columns_of(warehouse, sync.model.relation_name)]
+    failures = [column.name for column in columns_of(warehouse, stored.relation)]
     held = HeldRows(test.name, stored.relation, tuple(_pairs(sync, test, model, failures)))
     if not held.columns:
         return f"{why}the rows that it stored have no column of the model"
@@ -96,10 +98,6 @@ def _doubt(rows: int, stored: StoredFailures) -> str:
     expected = stored.failures if stored.test.counts_rows else max(rows, 1)
     is_whole = rows == expected if limit is None else rows >= expected  # before dbt 1.9 a limit cut the count alone
     return "" if is_whole else f"it has stored {rows} rows where dbt counted {stored.failures}"
-
-
-def _columns(warehouse: Warehouse, relation: str) -> tuple[str, ...]:
-    return tuple(str(name) for name, *_ in warehouse.rows("describe_columns", relation=relation))
 
 
 def _pairs(sync: Sync, test: DbtTest, model: Sequence[str], failures: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -22,14 +22,14 @@ GROUP = {"object": "group", "sync_key": {"group_key": "id"}, "group_type": "comp
 BEYOND_AN_EDITOR = frozenset(
     {
         "column_annotation_claims_a_property", "column_annotation_conflicts", "column_annotation_without_model",
-        "column_not_in_contract", "constant_is_infinite", "create_with_column_not_in_contract", "create_with_missing",
-        "default_cannot_be_a_behavior", "default_is_wrong", "default_unset_is_written", "disabled", "ephemeral",
-        "exclude_without_all", "key_is_doubled", "not_a_model", "page_with_two_distinct_ids",
-        "page_without_url", "person_without_properties", "reserved_event_name", "reserved_property",
-        "reserved_property_by_all", "rows_cannot_be_a_default", "rows_of_history_for_a_person",
-        "rows_of_history_under_one_key", "rows_without_snapshot", "secret_in_constant", "set_once_for_event", "time_zone",
-        "too_many_group_types", "two_columns_one_property", "two_person_syncs_fight", "two_person_syncs_write_one_property",
-        "two_syncs_with_one_name", "unset_and_all", "unset_and_properties",
+        "column_not_in_contract", "constant_is_infinite", "create_with_column_not_in_contract",
+        "create_with_missing", "default_cannot_be_a_behavior", "default_is_wrong", "default_unset_is_written",
+        "disabled", "ephemeral", "exclude_without_all", "key_is_doubled", "not_a_model",
+        "page_with_two_distinct_ids", "page_without_url", "person_without_properties", "reserved_event_name",
+        "reserved_property", "reserved_property_by_all", "rows_cannot_be_a_default", "rows_of_history_for_a_person",
+        "rows_of_history_under_one_key", "rows_without_snapshot", "secret_in_constant", "set_once_for_event",
+        "time_zone", "too_many_group_types", "two_columns_one_property", "two_person_syncs_fight",
+        "two_person_syncs_write_one_property", "two_syncs_with_one_name", "unset_and_all", "unset_and_properties",
     }
 )  # fmt: skip
 
