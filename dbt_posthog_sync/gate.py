@@ -60,12 +60,14 @@ class Gate:
         stored: what its failed tests stored, of a model that was built and whose failed tests all stored their rows.
         rowless: why `gate: rows` cannot tell rows apart, of a model with failed tests that is not in `stored`.
         warnings: what is odd about the results without holding anything back.
+        built_by: by dbt's id of a model, the invocation that built it last.
     """
 
     reasons: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     stored: Mapping[str, tuple[StoredFailures, ...]] = field(default_factory=dict)
     rowless: Mapping[str, str] = field(default_factory=dict)
+    built_by: Mapping[str, str] = field(default_factory=dict)
 
     def held_back(self, syncs: Iterable[Sync]) -> tuple[HeldBack, ...]:
         """The syncs that may not pass. Of one with `gate: rows` it is `stored_of` that says what it holds back."""
@@ -134,7 +136,7 @@ def gate_of(files: Sequence[RunResults], invocation_id: str, tests: Mapping[str,
         for model, attached in built.items()
         if model not in rowless
     }
-    return Gate({**tested, **told}, warnings, by_model, rowless)
+    return Gate({**tested, **told}, warnings, by_model, rowless, _built_by(building))
 
 
 def _attached(model: str, failed: Mapping[str, DbtTest]) -> list[str]:
@@ -172,6 +174,15 @@ def _check_whole(building: Iterable[RunResults]) -> None:
                 f"{one.file}: dbt {one.command or 'ran'} with --empty or --sample, so the models lack rows, and "
                 "nothing is sent. Build them without it; --no-gate goes on all the same."
             )
+
+
+def _built_by(building: Iterable[RunResults]) -> dict[str, str]:
+    return {
+        node: one.invocation_id
+        for one in building
+        for node, status in one.statuses
+        if not _is_test(node) and status.lower() == "success"
+    }
 
 
 def _last_statuses(building: Iterable[RunResults]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from dbt_posthog_sync.spelling import nearest
 from dbt_posthog_sync.sync import ModelColumn, ModelRef
 
 ANNOTATION_KEY = "posthog_sync"
+_STAGE_HOOK = "dbt_posthog_sync.stage_changes("
 OLDEST_SCHEMA = 10
 NEWEST_SCHEMA = 12
 
@@ -267,7 +268,14 @@ def _model_ref(raw: _Json, project: str) -> ModelRef:
             for key, column in columns.items()
         ),
         history=history_of(raw),
+        stages_at_build=_has_stage_hook(_mapping(raw.get("config"))),
     )
+
+
+def _has_stage_hook(config: _Json) -> bool:
+    """True when a post-hook calls our macro by its name; a hook is a mapping in dbt 1, and may be a text in dbt 2."""
+    hooks = config.get("post-hook") or config.get("post_hook") or ()
+    return any(_STAGE_HOOK in str(hook) for hook in ((hooks,) if isinstance(hooks, str) else hooks))
 
 
 def _is_written_in_code(raw: _Json) -> bool:

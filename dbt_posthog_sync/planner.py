@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
+from dbt_posthog_sync.build_choice import BuildChoice, RunScope, choice_of
 from dbt_posthog_sync.continuity import Continuity
 from dbt_posthog_sync.destinations import Row
 from dbt_posthog_sync.directory import Directory
@@ -26,6 +27,7 @@ from dbt_posthog_sync.warehouse.arguments import (
     SyncTables,
     table_prefix,
 )
+from dbt_posthog_sync.warehouse.build import Build, Builds, digest_for_hook, stages_at_build
 from dbt_posthog_sync.warehouse.columns import columns_of
 from dbt_posthog_sync.warehouse.held_rows import HeldRows
 from dbt_posthog_sync.warehouse.identities import IdentityResolver, IdentitySettings, LookUpProgress
@@ -104,6 +106,7 @@ class Planner:
         self._warehouse = warehouse
         self._settings = settings
         self.state = State(warehouse, settings.schema)
+        self.builds = Builds(warehouse, settings.schema)
         self.directory = directory
         watched = {"progress": looked_up} if looked_up is not None else {}
         self._identities = IdentityResolver(warehouse, self.state, settings.identities, directory, **watched)
@@ -218,7 +221,7 @@ class Planner:
                 "came. Let `dbt-posthog-sync run` finish it; it tries every rejected row that changed. Then retry."
             )
         is_empty = stored is None or (not settings.full_refresh and snapshot.is_empty(stored))
-        is_first = (is_empty or settings.full_refresh) and not settings.only_rejects
+        is_first = (is_empty or settings.full_refresh) and not settings.only_rejects and arguments.build is None
         arguments = arguments.but(
             is_first=is_first,
             forgets=settings.full_refresh,
@@ -228,6 +231,8 @@ class Planner:
             has_rejects=stored is not None and self.state.has_rejected(arguments.resolved.id),
             has_erased=not arguments.resolved.deletes and self.state.exists() and self.state.has_erased(),
         )
+        if arguments.build is not None:
+            arguments = arguments.but(window_start=arguments.build.window_start)
         if continuity is not None and settings.rebaseline and not is_first:
             arguments = arguments.but(former=continuity.former())
         if arguments.resolved.sync.needs_identities:
@@ -254,6 +259,33 @@ class Planner:
             hash_changed=continuity is not None and continuity.hash_changed(),
         )
         return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)
+
+    def kept_builds(self, resolved: ResolvedSync) -> tuple[Build, ...]:
+        """Builds that wait with their messages, the oldest first; none where they cannot come before the run."""
+        settings = self._settings
+        if settings.full_refresh or settings.rebaseline or settings.only_rejects:
+            return ()
+        waiting = self.builds.waiting(self.arguments(resolved, None, RunIdentity("")))
+        return tuple(build for build in waiting if build.keeps_every)
+
+    def choose(self, arguments: SyncArguments, built_by: str | None) -> BuildChoice:
+        """Whether the run delivers what a build staged, or stages by itself.
+
+        Raises:
+            UnsafePlan: the run would send a later state of rows before earlier ones that wait.
+        """
+        settings, resolved = self._settings, arguments.resolved
+        late = {"--full-refresh": settings.full_refresh, "retry": settings.only_rejects}
+        late |= {"--shard": arguments.run.shard is not None}
+        scope = RunScope(
+            epoch=arguments.run.epoch,
+            digest=digest_for_hook(arguments) if stages_at_build(resolved) else None,
+            asks_for_scan=settings.full_scan or any(late.values()),
+            discards=settings.rebaseline,
+            must_come_after=next((option for option, is_meant in late.items() if is_meant), ""),
+            built_by=built_by,
+        )
+        return choice_of(resolved.sync.name, self.builds.waiting(arguments), scope)
 
     def _check_deletion(self, name: str) -> None:
         if self._settings.rebaseline:

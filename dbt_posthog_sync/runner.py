@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from dbt_posthog_sync.build_choice import BuildChoice, KeptBuild
 from dbt_posthog_sync.courier import Courier, CourierSettings
 from dbt_posthog_sync.delivery import Delivery, DeliverySettings
 from dbt_posthog_sync.destinations.posthog import PostHog
@@ -29,7 +30,7 @@ from dbt_posthog_sync.sync import ObjectType
 from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.adoption import Adoption
-from dbt_posthog_sync.warehouse.arguments import RunIdentity
+from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.lease import HEARTBEAT_SECONDS, Holder, Lease
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.state import StoredSync
@@ -60,6 +61,8 @@ class RunSettings:
         delivery: how batches travel.
         known_names: names of all syncs of the project, to notice one that was renamed.
         shard: the part of each sync's rows that is run; None for all of them.
+        targets: dbt targets that may send, for the post-hook; none means all.
+        built_by: by dbt's id of a model, the invocation that built it last.
     """
 
     run_id: str
@@ -75,6 +78,8 @@ class RunSettings:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     known_names: frozenset[str] = frozenset()
     shard: Shard | None = None
+    targets: tuple[str, ...] = ()
+    built_by: Mapping[str, str] = field(default_factory=dict)
 
 
 class Runner:
@@ -111,8 +116,12 @@ class Runner:
         if self._delivery is not None:
             self._delivery.stop()
 
-    def run(self, resolved: ResolvedSync) -> SyncRun:
+    def run(self, resolved: ResolvedSync, kept: KeptBuild | None = None) -> SyncRun:
         """Run one sync to its end and record it. What goes wrong with this sync is the result's status and message.
+
+        Args:
+            resolved: the sync.
+            kept: what to send in place of the model as it is.
 
         Raises:
             StateError: the state schema was written by a newer program.
@@ -120,7 +129,7 @@ class Runner:
         """
         state = self._planner.state
         state.ensure()
-        execution = Execution(self._destination, self._clock, self._started(resolved))
+        execution = Execution(self._destination, self._clock, self._started(resolved, kept))
         if self._settings.only_rejects and not state.has_rejected(resolved.id):
             return execution.ended(None)
         try:
@@ -128,7 +137,7 @@ class Runner:
             if self._settings.limits is not None:
                 self._planner.check_not_renamed(resolved, self._settings.known_names)
             lease = state.lease(resolved.id, self._settings.shard)
-            identity = lease.take(self._holder(), steal=self._settings.steal)
+            identity = lease.take(self._holder(execution.run.run_id), steal=self._settings.steal)
             identity = replace(identity, took_over=identity.took_over or may_be_sending)
         except UnsafePlan as error:
             return execution.ended(error)
@@ -137,7 +146,7 @@ class Runner:
         with self._warehouse.repeated("beat_lease", seconds=HEARTBEAT_SECONDS, **beat):
             state.begin_run(execution.run, identity.shard)
             try:
-                self._work(resolved, identity, execution)
+                self._work(resolved, identity, execution, kept)
                 ended = execution.ended(None, is_stopped=self._is_stopped)
             except SyncError as error:
                 ended = execution.ended(_true_cause(error, lease, identity))
@@ -148,9 +157,10 @@ class Runner:
         """A sync that is not begun, with the reason."""
         return self._started(resolved).ended(RunStatus.SKIPPED, reason, exit_code=DestinationUnavailable.exit_code)
 
-    def _started(self, resolved: ResolvedSync) -> SyncRun:
+    def _started(self, resolved: ResolvedSync, kept: KeptBuild | None = None) -> SyncRun:
+        run_id = self._settings.run_id
         return SyncRun(
-            run_id=self._settings.run_id,
+            run_id=run_id if kept is None else f"{run_id}.{kept.number}",
             sync_id=resolved.id,
             sync_name=resolved.sync.name,
             model=resolved.sync.model.name,
@@ -158,21 +168,26 @@ class Runner:
             dbt_invocation_id=self._settings.dbt_invocation_id,
         )
 
-    def _holder(self) -> Holder:
-        return Holder(self._settings.run_id, self._settings.owner, self._settings.host)
+    def _holder(self, run_id: str) -> Holder:
+        return Holder(run_id, self._settings.owner, self._settings.host)
 
     def _adopt(self, resolved: ResolvedSync) -> bool:
         settings = self._settings
         if settings.adopt is None:
             return False
-        adoption = Adoption(self._warehouse, self._planner.state, self._holder())
+        adoption = Adoption(self._warehouse, self._planner.state, self._holder(settings.run_id))
         return adoption.adopt(settings.adopt, resolved, settings.known_names, steal=settings.steal)
 
-    def _work(self, resolved: ResolvedSync, identity: RunIdentity, execution: Execution) -> None:
+    def _work(
+        self, resolved: ResolvedSync, identity: RunIdentity, execution: Execution, kept: KeptBuild | None
+    ) -> None:
         planner, state = self._planner, self._planner.state
         stored = state.read(resolved.id, identity.shard) or self._registered(resolved, identity)
         with execution.phase("stage"):
-            prepared = planner.stage(planner.arguments(resolved, stored, identity), stored)
+            arguments = planner.arguments(resolved, stored, identity)
+            choice = self._choice(arguments, kept)
+            execution.run = replace(execution.run, message=choice.note)
+            prepared = planner.stage(arguments.but(build=choice.build), stored)
         execution.plan = prepared.plan
         self._guard(prepared)
         with execution.phase("begin"):
@@ -190,7 +205,12 @@ class Runner:
             self._keep_doubted(prepared, snapshot, execution)
             return
         with execution.phase("record"):
-            self._settle(prepared, snapshot, execution)
+            self._settle(prepared, snapshot, execution, choice)
+
+    def _choice(self, arguments: SyncArguments, kept: KeptBuild | None) -> BuildChoice:
+        if kept is not None:
+            return kept.choice
+        return self._planner.choose(arguments, self._settings.built_by.get(arguments.resolved.sync.model.unique_id))
 
     def _registered(self, resolved: ResolvedSync, identity: RunIdentity) -> StoredSync | None:
         """A new sync, written down; runs of several shards may do so at once."""
@@ -237,7 +257,7 @@ class Runner:
             for macro in ("see_rejected_again", "insert_rejected"):
                 self._warehouse.run(macro, sync=snapshot.arguments.for_macro())
         values: dict[str, Any] = {"is_settled": False}
-        if prepared.arguments.window_start is None and not plan.only_rejects:
+        if prepared.arguments.window_start is None and not plan.only_rejects and not prepared.arguments.delivers_kept:
             # A run that looks at every row finds some below the window; if it is cut off, the next must look there too.
             values["window_start"] = None
         state.update(prepared.arguments.resolved.id, prepared.arguments.run, values)
@@ -285,7 +305,7 @@ class Runner:
             with self._warehouse.transaction():
                 snapshot.keep_doubted(execution.tally.doubted)
 
-    def _settle(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
+    def _settle(self, prepared: Prepared, snapshot: Snapshot, execution: Execution, choice: BuildChoice) -> None:
         """After a complete delivery: drop the staged rows and write down what the next run compares with."""
         state, plan, arguments = self._planner.state, prepared.plan, snapshot.arguments
         tally, sync_id = execution.tally, arguments.resolved.id
@@ -293,23 +313,31 @@ class Runner:
         with self._warehouse.transaction():
             state.lease(sync_id, arguments.run.shard).hold(arguments.run)
             if not plan.takes_as_known:
-                reason, tally.volatile = snapshot.settle_moved(has_moved=tally.streamed < plan.estimated_events)
+                # What moved since a build is no sign of a row that moves by itself.
+                has_moved = tally.streamed < plan.estimated_events and arguments.build is None
+                reason, tally.volatile = snapshot.settle_moved(has_moved=has_moved)
                 tally.refuse(reason, tally.volatile)
             self._drop_staged(prepared, snapshot, tally.doubted)
-            self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
-            is_shard = arguments.run.shard is not None
+            self._planner.builds.forget(choice.settled)
+            if not arguments.delivers_kept:
+                self._warehouse.run("resolve_rejected", sync=arguments.for_macro())
             values = self._values_of_rows(prepared, execution)
-            if not plan.only_rejects and not is_shard:
+            if arguments.sees_model:
                 values |= self._values_of_model(prepared)
-            sees_all = not plan.only_rejects and not is_shard
-            if sees_all and not left_by_baseline and tally.streamed == plan.estimated_events:
+            if arguments.sees_model and not left_by_baseline and tally.streamed == plan.estimated_events:
                 # Only then is every row below it settled.
                 values["window_start"] = window_text(arguments.resolved, prepared.next_window_start)
             state.update(sync_id, arguments.run, values)
         stored = state.read(sync_id)
-        if stored is not None and not is_shard:
+        if stored is not None and arguments.run.shard is None:
+            self._tell_hook(snapshot)
             snapshot.drop_left_behind(stored)
             snapshot.fold_if_due(stored)
+
+    def _tell_hook(self, snapshot: Snapshot) -> None:
+        with self._warehouse.transaction():
+            snapshot.hold_lease()
+            self._planner.builds.tell_hook(snapshot.arguments, self._settings.targets)
 
     def _drop_staged(self, prepared: Prepared, snapshot: Snapshot, doubted: list[int]) -> None:
         if prepared.plan.staged.has_table:
@@ -320,8 +348,8 @@ class Runner:
     def _values_of_rows(self, prepared: Prepared, execution: Execution) -> dict[str, Any]:
         """What the state keeps of the rows of this run."""
         plan, fans_out = prepared.plan, prepared.arguments.resolved.fans_out
-        if prepared.arguments.run.shard is not None:
-            return {"is_settled": False}  # others may be under way; the next run of the whole sync counts
+        if prepared.arguments.run.shard is not None or prepared.arguments.delivers_kept:
+            return {"is_settled": False}  # others may be under way or follow; the next run of the whole sync counts
         return {
             "live_keys": plan.live_keys + plan.staged.added - prepared.removed,
             # Persons are counted where a row means several, so that only a look at the keys tells how many there are.

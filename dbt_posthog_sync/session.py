@@ -22,6 +22,7 @@ from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, Render
 from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
 from dbt_posthog_sync.gate import Gate, HeldBack
 from dbt_posthog_sync.http import RetryPolicy, Timeout
+from dbt_posthog_sync.kept_builds import runs_of
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
@@ -203,9 +204,9 @@ class Session:
             if is_posthog_away:
                 yield self._runner.skipped(resolved, "Not run: PostHog took nothing from the sync before it.")
                 continue
-            run = self._runner.run(resolved)
-            is_posthog_away = run.is_posthog_away
-            yield run
+            for run in runs_of(self._runner, planner, resolved):
+                is_posthog_away = run.is_posthog_away
+                yield run
 
     def stop(self) -> None:
         """Finish what is in flight and end. Safe in a signal handler."""
@@ -349,6 +350,8 @@ class Session:
             courier=CourierSettings(delivery.confirm_seconds, delivery.stream_minutes * 60),
             delivery=self._delivery_settings(),
             known_names=self._known_names,
+            targets=self._settings.targets,
+            built_by=self._gate.built_by,
         )
 
     @property

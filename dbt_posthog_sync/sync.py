@@ -42,6 +42,13 @@ class Behavior(str, Enum):
     DELETE = "delete"
 
 
+class Keep(str, Enum):
+    """What becomes of the states that a row is in between two runs: only the last is sent, or what each build made."""
+
+    LATEST = "latest"
+    EVERY = "every"
+
+
 class OnSeveral(str, Enum):
     """Which persons a row means when several have its e-mail address: none of them, all, or the newest or oldest."""
 
@@ -201,6 +208,7 @@ class ModelRef:
         fqn: the qualified name by which dbt selects: package, folders, name.
         columns: columns that the manifest declares; often fewer than the relation has.
         history: how a snapshot keeps its history; None for everything else.
+        stages_at_build: true when dbt stages its changes by a post-hook when it builds the node.
     """
 
     unique_id: str
@@ -217,6 +225,7 @@ class ModelRef:
     fqn: tuple[str, ...] = ()
     columns: tuple[ModelColumn, ...] = ()
     history: History | None = None
+    stages_at_build: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +260,7 @@ class Sync:
         unset: properties that are removed from every person that is written.
         rows: which rows of a snapshot are read; all of them where it is no snapshot.
         gate: what a failed dbt test holds back.
+        keep: which states of a row between two runs are sent.
         path: JSON path of the annotation in its file, to point the user to.
     """
 
@@ -280,6 +290,7 @@ class Sync:
     unset: tuple[str, ...] = ()
     rows: Rows = Rows.ALL
     gate: Holding = Holding.MODEL
+    keep: Keep = Keep.LATEST
     path: str = "$"
 
     @property

@@ -42,8 +42,12 @@
 {# Keys that PostHog has and the model has no more, kept as they are found at staging: later the model may be another. #}
 {% macro stage_removed(sync) %}
   {{ dbt_posthog_sync.create_sync_table(sync, 'removed') }} as
+  {%- if sync.build -%}
+  {{ dbt_posthog_sync.removed_at_build(sync) }}
+  {%- else %}
   select s.sync_key, s.row_hash, s.identity_hash, s.row_moment from {{ dbt_posthog_sync.snapshot(sync) }} s
   where not exists (select 1 from {{ sync.relation }} m where {{ dbt_posthog_sync.key_expression(sync) }} = s.sync_key)
+  {%- endif %}
 {% endmacro %}
 
 {% macro count_removed(sync) %}select count(*) from {{ dbt_posthog_sync.sync_table(sync, 'removed') }}{% endmacro %}

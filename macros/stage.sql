@@ -104,8 +104,8 @@
 
 {% macro count_model(sync) %}select count(*) from {{ sync.relation }} m where {{ dbt_posthog_sync.row_in_shard(sync) }}{% endmacro %}
 
-{# Kinds of a row in the diff. #}
-{% macro kind(name) %}{{ return({'unchanged': 0, 'added': 1, 'changed': 2}[name]) }}{% endmacro %}
+{# Kinds of a row in the diff, and of a key that the model has no more. #}
+{% macro kind(name) %}{{ return({'unchanged': 0, 'added': 1, 'changed': 2, 'removed': 3}[name]) }}{% endmacro %}
 
 {# The diff: model LEFT JOIN snapshot on the sync key. Unchanged rows collapse into one counted row, so that a run
    with nothing to do is one scan and its result is exact. The hash is computed at the scan (see `pinned`). #}
@@ -162,7 +162,9 @@
       {%- if sync.identities %}
       picked.distinct_id, picked.person_id, picked.person_number, false as is_delivered,
       {%- endif %}
-      {% if sync.copies_staging_time -%}
+      {% if sync.build -%}
+      {% if sync.build.keeps_every %}picked.lane, picked.message, {% endif %}picked.staged_at
+      {%- elif sync.copies_staging_time -%}
       coalesce(previous.staged_at, {{ dbt_posthog_sync.staging_time() }})
       {%- else -%}{{ dbt_posthog_sync.staging_time() }}{%- endif %} as staged_at,
       {% if sync.has_doubts %}d.sync_key is not null{% else %}false{% endif %} as in_doubt,
@@ -200,6 +202,7 @@
 {% macro staging_clock() %}{{ dbt_posthog_sync.statement_time() }}{% endmacro %}
 
 {% macro picked_rows(sync) %}
+  {%- if sync.build -%}{{- return(dbt_posthog_sync.built_rows(sync)) -}}{%- endif -%}
   {%- set key = dbt_posthog_sync.key_expression(sync) -%}
   {%- set kind = dbt_posthog_sync.kind -%}
   {%- set body -%}

@@ -40,6 +40,10 @@
       dbt_posthog_sync.create_mirrors_table(schema),
       dbt_posthog_sync.create_erased_persons_table(schema),
     ],
+    5: [
+      dbt_posthog_sync.create_build_syncs_table(schema),
+      dbt_posthog_sync.create_build_stagings_table(schema),
+    ],
   } -%}
   {{- return(statements[version]) -}}
 {% endmacro %}
@@ -353,12 +357,13 @@
   order by started_at desc, sync_name limit {{ most }}
 {% endmacro %}
 
-{# What the syncs of one invocation sent. #}
+{# What the syncs of one invocation sent; what it delivered of kept builds are runs of their own, with a number behind its id. #}
 {% macro read_dispatch(schema, run_id) %}
   select s.object, r.status, r.delivered, {{ dbt_posthog_sync.seconds_since('r.started_at') }}
   from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} r
   left join {{ dbt_posthog_sync.state_table(schema, 'syncs') }} s on s.sync_id = r.sync_id
-  where r.run_id = {{ dbt_posthog_sync.literal(run_id) }} and (s.mapping is null or s.mapping not like '%"behavior": "delete"%')
+  where (r.run_id = {{ dbt_posthog_sync.literal(run_id) }} or substr(r.run_id, 1, {{ run_id | length + 1 }}) = {{ dbt_posthog_sync.literal(run_id ~ '.') }})
+    and (s.mapping is null or s.mapping not like '%"behavior": "delete"%')
 {% endmacro %}
 
 {% macro read_all_syncs(schema) %}

@@ -22,6 +22,7 @@ from dbt_posthog_sync.destinations import Row
 from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig
 from dbt_posthog_sync.directory import Directory
 from dbt_posthog_sync.http import RetryPolicy
+from dbt_posthog_sync.kept_builds import runs_of
 from dbt_posthog_sync.manifest import manifest_from
 from dbt_posthog_sync.plan import Limits, Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
@@ -122,8 +123,11 @@ def fresh_name(prefix: str) -> str:
     return f"{prefix}_{next(_numbers)}_{uuid.uuid4().hex[:6]}"
 
 
-def manifest_for(server: Server, models: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]]) -> dict[str, Any]:
+def manifest_for(
+    server: Server, models: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]], *, has_hook: bool = False
+) -> dict[str, Any]:
     """A manifest as dbt writes it, with one annotated model a table."""
+    hooks = [{"sql": "{{ dbt_posthog_sync.stage_changes() }}", "transaction": True, "index": None}] if has_hook else []
     nodes = {
         f"model.{PROJECT}.{table}": {
             "unique_id": f"model.{PROJECT}.{table}",
@@ -139,7 +143,12 @@ def manifest_for(server: Server, models: Mapping[str, Mapping[str, Any] | list[M
             "fqn": [PROJECT, table],
             "tags": [],
             "columns": {},
-            "config": {"materialized": "table", "enabled": True, "meta": {"posthog_sync": annotation}},
+            "config": {
+                "materialized": "table",
+                "enabled": True,
+                "meta": {"posthog_sync": annotation},
+                "post-hook": hooks,
+            },
             "meta": {"posthog_sync": annotation},
         }
         for table, annotation in models.items()
@@ -171,6 +180,7 @@ class Lab:
         identities: where persons are found.
         deletion: what `behavior: delete` may do.
         personal_key: the personal API key; empty for one that may do everything.
+        has_hook: true when the model has the post-hook.
     """
 
     server: Server
@@ -185,6 +195,7 @@ class Lab:
     identities: IdentitySettings = field(default_factory=IdentitySettings)
     deletion: Deletion = field(default_factory=lambda: Deletion(enabled=True))
     personal_key: str = ""
+    has_hook: bool = False
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run SQL; `{model}` is the table, `{state}` the state schema."""
@@ -195,9 +206,20 @@ class Lab:
         self.server.sql(f"drop table if exists {self.table}")
         self.server.sql(f"create table {self.table} as {select}")
 
+    def build_with_hook(self, select: str) -> None:
+        """The same, and then what the post-hook does at the end of the build."""
+        self.build(select)
+        self.stage_at_build()
+
+    def stage_at_build(self) -> None:
+        """What the post-hook does."""
+        relation = self.warehouse.evaluate("state_table", schema=self.server.schema, name=self.table)
+        model = f"model.{PROJECT}.{self.table}"
+        self.warehouse.evaluate("stage_model", schema=self.schema, relation=relation, unique_id=model)
+
     def sync(self, annotation: Mapping[str, Any]) -> Sync:
         """The sync that an annotation of the table comes to."""
-        manifest = manifest_from(manifest_for(self.server, {self.table: annotation}))
+        manifest = manifest_from(manifest_for(self.server, {self.table: annotation}, has_hook=self.has_hook))
         return syncs_from(manifest, may_delete=self.deletion.enabled)[0]
 
     def planner(self, destination: PostHog | None = None, **settings: Any) -> Planner:
@@ -238,6 +260,12 @@ class Lab:
         """Run the sync; `full_refresh`, `rebaseline`, `adopt`, `steal` and so on as on the command line."""
         runner = self.runner(**changes)
         return runner.run(runner._planner.resolve([self.sync(annotation)])[0])
+
+    def runs(self, annotation: Mapping[str, Any], **changes: Any) -> list[SyncRun]:
+        """The same with what waits of earlier builds, each a run of its own."""
+        runner = self.runner(**changes)
+        planner = runner._planner
+        return list(runs_of(runner, planner, planner.resolve([self.sync(annotation)])[0]))
 
     def retry(self, annotation: Mapping[str, Any], **changes: Any) -> SyncRun:
         """Retry the rejected rows of the sync."""

@@ -23,6 +23,7 @@ NOT_OF_DELETE: Mapping[str, str] = {
     "unset": "a deleted person has no properties left to remove",
     "shared": "a deleted person has no properties to share",
     "backfill": "every row of the model is a person to delete, also those of the first run",
+    "keep": "whom to delete is decided by a run, and by no build",
 }
 """Keys that say nothing where persons are deleted, with the reason."""
 

@@ -9,7 +9,7 @@ from dbt_posthog_sync.annotation.reading import columns_of_all, entries
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.reserved_name import reserved_property
 from dbt_posthog_sync.secret import shown
-from dbt_posthog_sync.sync import Behavior, KeyKind, ObjectType
+from dbt_posthog_sync.sync import Behavior, Keep, KeyKind, ObjectType
 
 _CREATE_WITH = (
     "Write `create_with: skip` (nothing is sent, and the row is tried again in every run), `create_with: email` (a new"
@@ -48,6 +48,15 @@ def _several_persons(draft: Draft) -> Iterator[Problem]:
     if "on_several" in draft.value and _has_key(draft, KeyKind.DISTINCT_ID):
         message = "`on_several` goes with `sync_key: {email: ...}` only: a distinct id has one person."
         yield draft.problem(("on_several",), message, "Remove it.")
+
+
+def _keep_of_looked_up(draft: Draft) -> Iterator[Problem]:
+    """A build cannot ask PostHog which persons it has."""
+    is_looked_up = _has_key(draft, KeyKind.EMAIL) or draft.value.get("behavior") == Behavior.UPDATE_ONLY.value
+    if draft.object is ObjectType.PERSON and draft.value.get("keep") == Keep.EVERY.value and is_looked_up:
+        message = "`keep: every` is done while dbt builds, when it is not known which persons PostHog has."
+        advice = "Remove it, or write `sync_key: {distinct_id: ...}` without `behavior: update_only`."
+        yield draft.problem(("keep",), message, advice)
 
 
 def _creation(draft: Draft) -> Iterator[Problem]:
@@ -105,6 +114,7 @@ PERSON_RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _person_without_properties,
     _keys_beside_delete,
     _several_persons,
+    _keep_of_looked_up,
     _creation,
     _creation_is_missing,
     _unset,

@@ -17,6 +17,7 @@ from dbt_posthog_sync.sync import (
     Creation,
     Cursor,
     Holding,
+    Keep,
     KeyKind,
     ModelColumn,
     ModelRef,
@@ -94,6 +95,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
         unset=tuple(value.get("unset", ())),
         rows=rows_of(draft, kind),
         gate=Holding(value.get("gate", Holding.MODEL.value)),
+        keep=Keep(value.get("keep", Keep.LATEST.value)),
         path=draft.path,
     )
 

@@ -56,7 +56,7 @@ _PERSONS = """How a person is found by e-mail address, and what `update_only` an
 [identities.md](identities.md).
 
 `behavior: delete` deletes the persons of all rows and needs `deletion: {enabled: true}` in posthog_sync.yml. Such a
-sync has no `properties`, `exclude`, `nulls`, `unset`, `shared`, `backfill` or `create_with`; see
+sync has no `properties`, `exclude`, `nulls`, `unset`, `shared`, `backfill`, `keep` or `create_with`; see
 [deletion.md](deletion.md).
 
 A property that leaves the annotation stays in PostHog, and `plan` says so. `unset: [its_name]` removes it from every

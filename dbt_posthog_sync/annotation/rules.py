@@ -19,7 +19,7 @@ from dbt_posthog_sync.reserved_name import reserved_event, reserved_property
 from dbt_posthog_sync.schema import json_path
 from dbt_posthog_sync.secret import shown
 from dbt_posthog_sync.spelling import did_you_mean, listed
-from dbt_posthog_sync.sync import Column, Constant, ModelColumn, ObjectType, Operation
+from dbt_posthog_sync.sync import Column, Constant, Keep, ModelColumn, ObjectType, Operation
 
 _URL = "$current_url"
 
@@ -104,6 +104,13 @@ def _page_without_url(draft: Draft) -> Iterator[Problem]:
             mapping = f"config: {{meta: {{posthog_sync: {{property: {_URL}}}}}}}"
             advice = f"Give the column with the full URL `{mapping}`, or list the properties."
         yield draft.problem(("properties",), f"a page needs the property `{_URL}`.", advice)
+
+
+def _keep_without_hook(draft: Draft) -> Iterator[Problem]:
+    if draft.value.get("keep") == Keep.EVERY.value and not draft.node.ref.stages_at_build:
+        message = "`keep: every` is done by a post-hook, and the model has none."
+        advice = 'Write `post_hook: "{{ dbt_posthog_sync.stage_changes() }}"` in its config (docs/hooks.md), and parse.'
+        yield draft.problem(("keep",), message, advice)
 
 
 def _two_distinct_ids(draft: Draft) -> Iterator[Problem]:
@@ -201,6 +208,7 @@ _RULES: tuple[Callable[[Draft], Iterator[Problem]], ...] = (
     _constants,
     _page_without_url,
     _two_distinct_ids,
+    _keep_without_hook,
     _unknown_time_zone,
     _doubled_properties,
     _column_conflicts,

@@ -10,7 +10,16 @@ from dbt_posthog_sync.warehouse.state import State
 
 # The lease goes along: its epochs order the log, so they must go on where they stood.
 # The sync itself comes last: until then a killed adoption is found by its old name, and done again.
-_TABLES = ("leases", "rejected_rows", "sync_runs", "moved_rows", "doubtful_rows", "syncs")
+_TABLES = (
+    "leases",
+    "rejected_rows",
+    "sync_runs",
+    "moved_rows",
+    "doubtful_rows",
+    "build_syncs",
+    "build_stagings",
+    "syncs",
+)
 
 
 class Adoption:

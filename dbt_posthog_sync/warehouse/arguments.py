@@ -12,6 +12,7 @@ from dbt_posthog_sync.column_type import Family
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedProperty, ResolvedSync
 from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.sync import Constant, Creation, ObjectType
+from dbt_posthog_sync.warehouse.build import Build
 from dbt_posthog_sync.warehouse.held_rows import HeldRows
 
 _EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
@@ -169,6 +170,7 @@ class SyncArguments:
         identity_model: where persons are found without asking PostHog; None where it is asked.
         are_asked: true when only the persons of some keys were asked for, so that others are not known to be absent.
         held: rows that failed dbt tests hold back.
+        build: what a build of dbt staged, in place of a diff; None where the run compares by itself.
     """
 
     resolved: ResolvedSync
@@ -191,6 +193,7 @@ class SyncArguments:
     identity_model: IdentityModel | None = None
     are_asked: bool = False
     held: tuple[HeldRows, ...] = ()
+    build: Build | None = None
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -204,23 +207,41 @@ class SyncArguments:
         """The same with some values changed."""
         return replace(self, **changes)
 
+    @property
+    def delivers_kept(self) -> bool:
+        """True when the run sends what one build kept, and does not look at the model."""
+        return self.build is not None and self.build.keeps_every
+
+    @property
+    def sees_model(self) -> bool:
+        """True when the run looks at the model as a whole, so that it can say what is no more."""
+        return not self.only_rejects and self.run.shard is None and not self.delivers_kept
+
     def with_mirror(self, table: str) -> SyncArguments:
         """The same with the persons of PostHog in this table of the state schema."""
         return replace(self, tables=replace(self.tables, mirror=table))
 
-    def for_macro(self) -> dict[str, Any]:
-        """The dictionary that macros receive as `sync`."""
-        keeps_staging_time = self.resolved.sync.object in (ObjectType.PERSON, ObjectType.GROUP)
+    def for_hook(self) -> dict[str, Any]:
+        """The part of it that does not depend on the run or the state."""
         return {
             **self._constant,
             "schema": self.schema,
             "destination": self.destination,
-            "tables": self.tables.for_macro(),
+            "max_message_bytes": self.max_message_bytes,
+            "uuid_prefix": self._uuid_prefix(),
+        }
+
+    def for_macro(self) -> dict[str, Any]:
+        """The dictionary that macros receive as `sync`."""
+        keeps_staging_time = not self.resolved.sends_events and self.build is None
+        return {
+            **self.for_hook(),
+            "tables": {**self.tables.for_macro(), "built": self._built()},
+            "build": self.build.for_macro() if self.build else None,
             "run_id": self.run.run_id,
             "epoch": self.run.epoch,
             "lease_id": self.run.lease_id(self.resolved.id),
             "shard": {"number": self.run.shard.number, "of": self.run.shard.of} if self.run.shard else None,
-            "max_message_bytes": self.max_message_bytes,
             "is_first": self.is_first,
             "has_null_keys": self.has_null_keys,
             "has_rejects": self.has_rejects,
@@ -233,9 +254,11 @@ class SyncArguments:
             "has_erased": self.has_erased,
             "identities": self._identities(),
             "former": self._former(),
-            "uuid_prefix": self._uuid_prefix(),
             "copies_staging_time": keeps_staging_time and not self.forgets and self.tables.previous is not None,
         }
+
+    def _built(self) -> dict[str, Any]:
+        return {"name": self.build.rows_table if self.build else None, "temporary": False}
 
     def _identities(self) -> dict[str, Any] | None:
         sync = self.resolved.sync

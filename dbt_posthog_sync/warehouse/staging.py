@@ -106,7 +106,10 @@ class Staging:
         """
         with self._warehouse.transaction(one_view=True):
             diff = _Diff()
-            if not arguments.is_first:
+            if arguments.build is not None:
+                build = arguments.build
+                diff = _Diff(build.unchanged, build.added, build.changed)
+            elif not arguments.is_first:
                 self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="diff")
                 self._warehouse.run("diff", sync=arguments.for_macro())
                 diff = self._summarised(arguments)
@@ -131,6 +134,8 @@ class Staging:
 
     def _may_have_removed(self, arguments: SyncArguments, diff: _Diff, live_keys: int) -> bool:
         """The second look at the model is needed only where the numbers differ; events that left it stay sent."""
+        if arguments.build is not None:
+            return arguments.build.removed > 0
         if arguments.is_first or arguments.window_start is not None or arguments.resolved.sends_events:
             return False
         if arguments.only_rejects or arguments.run.shard is not None:
@@ -214,10 +219,14 @@ class Staging:
         """Rows of a staged key that the window did not show: they are staged too, to be seen as duplicates."""
         if arguments.window_start is None or staged == diff.added + diff.changed:
             return 0
+        if arguments.build is not None:  # the model may have moved on since
+            return max(0, staged - diff.added - diff.changed)
         return int(self._warehouse.rows("count_staged_outside", sync=arguments.for_macro())[0][0])
 
     def _next_window_start(self, arguments: SyncArguments) -> str | None:
         """Where the next run's window starts when this run completes."""
+        if arguments.build is not None:
+            return arguments.build.next_window_start
         if arguments.resolved.cursor is None or arguments.only_rejects or arguments.run.shard is not None:
             return None
         found = self._warehouse.rows("read_window_start", sync=arguments.for_macro())[0][0]
@@ -227,4 +236,6 @@ class Staging:
         """Rows of the model that lie outside the cursor's window."""
         if arguments.window_start is None:
             return 0
+        if arguments.build is not None:
+            return max(0, (arguments.build.model_rows or 0) - looked_at)
         return int(self._warehouse.rows("count_model", sync=arguments.for_macro())[0][0]) - looked_at

@@ -18,7 +18,7 @@ from dbt_posthog_sync.warehouse import ResultRow, Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.lease import LEASE_SECONDS, Lease
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _TABLES = (
     "create_schema_version_table",
     "create_syncs_table",
@@ -29,6 +29,8 @@ _TABLES = (
     "create_doubtful_rows_table",
     "create_mirrors_table",
     "create_erased_persons_table",
+    "create_build_syncs_table",
+    "create_build_stagings_table",
 )
 
 

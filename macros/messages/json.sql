@@ -16,9 +16,28 @@
     {{- return(adapter.dispatch('json_timestamp', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
   {%- elif type.family == 'array' -%}
     {{- return(adapter.dispatch('json_array', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'decimal' -%}
+    {{- return(adapter.dispatch('json_decimal', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'float' -%}
+    {{- return(adapter.dispatch('json_float', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'interval' -%}
+    {{- return(adapter.dispatch('json_interval', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'date' -%}
+    {{- return(adapter.dispatch('json_date', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'json' -%}
+    {{- return(adapter.dispatch('json_json', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'json_text' -%}
+    {{- return(adapter.dispatch('json_json_text', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'struct' -%}
+    {{- return(adapter.dispatch('json_struct', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
+  {%- elif type.family == 'map' -%}
+    {{- return(adapter.dispatch('json_map', 'dbt_posthog_sync')(expression, type, time_zone)) -}}
   {%- endif -%}
-  {{- return(adapter.dispatch('json_' ~ type.family, 'dbt_posthog_sync')(expression, type, time_zone)) -}}
 {% endmacro %}
+
+{# Warehouses without such types need no way to write them. #}
+{% macro default__json_struct(expression, type, time_zone) %}{{ exceptions.raise_compiler_error('This warehouse has no structs.') }}{% endmacro %}
+{% macro default__json_map(expression, type, time_zone) %}{{ exceptions.raise_compiler_error('This warehouse has no maps.') }}{% endmacro %}
 
 {# The one text of a value that names somebody: `1` and `1.00` are the same person. #}
 {% macro canonical_text(expression, type) %}{{ return(adapter.dispatch('canonical_text', 'dbt_posthog_sync')(expression, type)) }}{% endmacro %}

@@ -5,6 +5,7 @@
    or hash moved since staging does not come: `is true` keeps the hash out of what the tables are joined by, where it would
    be computed twice, and for every row. #}
 {% macro message_stream(sync, resume=false) %}
+  {%- if sync.build and sync.build.keeps_every -%}{{- return(dbt_posthog_sync.kept_messages(sync, resume)) -}}{%- endif %}
   select c.position, {{ dbt_posthog_sync.lane(sync) }} * 2 + {{ dbt_posthog_sync.historical(sync) }} as lane,
     '"uuid":"' || {{ dbt_posthog_sync.message_uuid(sync) }} || '",' || {{ dbt_posthog_sync.message_head(sync) }}
       || {{ dbt_posthog_sync.literal('\x1c') }} || {{ dbt_posthog_sync.message_properties(sync) }} as message

@@ -10,6 +10,7 @@ from lab import Lab, fresh_name
 
 from dbt_posthog_sync.errors import StateError
 from dbt_posthog_sync.testing import LoseAnswer, Script
+from dbt_posthog_sync.warehouse.state import SCHEMA_VERSION
 
 PERSONS: dict[str, Any] = {
     "object": "person",
@@ -76,7 +77,7 @@ def test_an_upgraded_state_is_the_same_as_a_new_one(lab: Lab) -> None:
     assert columns(old) != columns(lab)
     assert old.run(PERSONS).counts.unchanged == 1
     assert columns(old) == columns(lab)
-    assert old.sql("select max(version) from {state}.schema_version") == [(4,)]
+    assert old.sql("select max(version) from {state}.schema_version") == [(SCHEMA_VERSION,)]
 
 
 def test_an_upgrade_can_be_repeated(lab: Lab) -> None:
@@ -128,4 +129,4 @@ def test_a_state_schema_of_version_2_is_brought_up_to_date(lab: Lab) -> None:
     lab.build("select 'u1' as id, 'b' as note")
     assert lab.run(PERSONS).counts.delivered == 1
     assert {(table, name, kind) for table, _, name, kind in columns(lab)} == today
-    assert max(lab.sql("select version from {state}.schema_version")) == (4,)
+    assert max(lab.sql("select version from {state}.schema_version")) == (SCHEMA_VERSION,)
