@@ -261,6 +261,17 @@ def schema(settings: bool, editor: bool) -> None:
     click.echo((Path(__file__).parent / name).read_text(encoding="utf-8"), nl=False)
 
 
+@cli.command("package-path", epilog=_example("dbt-posthog-sync package-path"))
+def package_path() -> None:
+    """Print the folder of the dbt package in this installation, for `local:` in packages.yml.
+
+    The package brings the post-hook. Its version is that of the program, and both must be the same.
+    """
+    from dbt_posthog_sync.warehouse.dbt_adapter import package_path
+
+    click.echo(package_path())
+
+
 @cli.command(epilog=_example("dbt-posthog-sync sandbox --port 8010"))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8010, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")

@@ -2,9 +2,9 @@
    know of a sync the command line has left in the state schema, because a macro cannot read posthog_sync.yml.
    It must never fail a build: what could fail is asked for first, by selects that cannot, and done under guard. #}
 
-{# Write it as a post-hook: +post-hook: "{{ dbt_posthog_sync.stage_changes() }}" #}
+{# Write it as a post-hook, for all models if you like; those without an annotation cost nothing: +post-hook: "{{ dbt_posthog_sync.stage_changes() }}" #}
 {% macro stage_changes() %}
-  {%- if execute and dbt_posthog_sync.is_building() -%}
+  {%- if execute and dbt_posthog_sync.is_building() and 'posthog_sync' in (model.config.meta or {}) -%}
     {%- do dbt_posthog_sync.stage_model(dbt_posthog_sync.hook_schema(), this, model.unique_id) -%}
   {%- endif -%}
   {{- return('') -}}

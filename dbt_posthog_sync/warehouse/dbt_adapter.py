@@ -16,6 +16,7 @@ from typing import Any
 from dbt_posthog_sync.errors import WarehouseUnavailable
 from dbt_posthog_sync.warehouse import Columns, ResultRow, cursor
 from dbt_posthog_sync.warehouse.dbt_error import translated
+from dbt_posthog_sync.warehouse.overrides import add_overrides
 from dbt_posthog_sync.warehouse.profile import DbtOptions, check_file, runtime_config
 from dbt_posthog_sync.warehouse.stream import StreamPlan, StreamReader
 from dbt_posthog_sync.warehouse.target import profile_outputs, target_of_relations
@@ -60,7 +61,7 @@ class DbtWarehouse:
         check_file(self._config.credentials)
         if self._adapter is None:
             with _silent_dbt():
-                self._adapter = _register_adapter(self._config)
+                self._adapter = _register_adapter(self._config, self._options.project_dir)
         # dbt finds the adapter of a macro's dispatch in this registry, one a type; another warehouse may have used it.
         FACTORY.adapters[self.adapter_type] = self._adapter
         with translated():
@@ -224,7 +225,7 @@ def _silent_dbt() -> Iterator[None]:
     cleanup_event_logger()
 
 
-def _register_adapter(config: Any) -> Any:
+def _register_adapter(config: Any, project_dir: Path) -> Any:
     # dbt is imported here and not above: it costs more than a second, and only commands that reach a warehouse pay it.
     from dbt.adapters.factory import FACTORY, get_adapter, register_adapter  # noqa: PLC0415
     from dbt.context.providers import generate_runtime_macro_context  # noqa: PLC0415
@@ -236,6 +237,7 @@ def _register_adapter(config: Any) -> Any:
         register_adapter(config, get_mp_context())
         adapter = get_adapter(config)
         macros = ManifestLoader.load_macros(config, adapter.connections.set_query_header)
+        add_overrides(macros, config, project_dir)
         adapter.set_macro_resolver(macros)
         adapter.set_macro_context_generator(_kept(generate_runtime_macro_context))
     return adapter

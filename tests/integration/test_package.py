@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from hatchling.builders.wheel import WheelBuilder
+from hooked import HOOK, dbt_commands
 from lab import duckdb_server, manifest_for, write_project
+
+from dbt_posthog_sync import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "dbt_posthog_sync"
@@ -73,6 +78,39 @@ def test_unpacked_wheel_validates_and_plans_without_the_repository(wheel: Path, 
     assert _answer(library, project, "-c", where).startswith(str(library))
     assert "people" in _answer(library, project, "-m", PACKAGE, "validate")
     assert "would send 1 event" in _answer(library, project, "-m", PACKAGE, "plan")
+
+
+def test_unpacked_wheel_is_a_dbt_package(wheel: Path, tmp_path: Path) -> None:
+    library, project = tmp_path / "library", tmp_path / "project"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(library)
+    write_project(project, duckdb_server(tmp_path).output)
+    folder = _answer(library, project, "-m", PACKAGE, "package-path").strip()
+    assert Path(folder) == library / PACKAGE / "dbt_package"
+    (project / "packages.yml").write_text(f"packages:\n  - local: {folder}\n")
+    (project / "models").mkdir()
+    (project / "models" / "people.sql").write_text(f"{{{{ config(post_hook='{HOOK}') }}}} select 1 as id")
+    dbt_commands(project, "deps", "build")
+    manifest = json.loads((project / "target" / "manifest.json").read_text())
+    macros = {name.split(".")[2] for name in manifest["macros"] if name.split(".")[1] == PACKAGE}
+    described = {name for name in macros if manifest["macros"][f"macro.{PACKAGE}.{name}"]["description"]}
+    assert described >= {"stage_changes", "row_hash", "json_of"}
+    assert not [node for node in manifest["nodes"] if node.split(".")[1] == PACKAGE]
+
+
+def test_versions_of_program_and_package_are_the_same() -> None:
+    assert yaml.safe_load((ROOT / "dbt_project.yml").read_text())["version"] == __version__
+    assert f"{{{{ return('{__version__}') }}}}" in (ROOT / "macros" / "hook.sql").read_text()
+
+
+def test_documented_macros_exist() -> None:
+    text = "".join(path.read_text() for path in _files(ROOT / "macros") if path.suffix == ".sql")
+    described = yaml.safe_load((ROOT / "macros" / "_macros.yml").read_text())["macros"]
+    for macro in described:
+        (found,) = re.findall(rf"macro {macro['name']}\((.*?)\) %}}", text)
+        assert [argument.split("=")[0].strip() for argument in found.split(",") if argument] == [
+            argument["name"] for argument in macro["arguments"]
+        ]
 
 
 def _files(folder: Path) -> list[Path]:
