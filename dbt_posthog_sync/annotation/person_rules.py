@@ -53,7 +53,7 @@ def _several_persons(draft: Draft) -> Iterator[Problem]:
 def _keep_of_looked_up(draft: Draft) -> Iterator[Problem]:
     """A build cannot ask PostHog which persons it has."""
     is_looked_up = _has_key(draft, KeyKind.EMAIL) or draft.value.get("behavior") == Behavior.UPDATE_ONLY.value
-    if draft.object is ObjectType.PERSON and draft.value.get("keep") == Keep.EVERY.value and is_looked_up:
+    if draft.value.get("keep") == Keep.EVERY.value and is_looked_up and not deletes(draft):
         message = "`keep: every` is done while dbt builds, when it is not known which persons PostHog has."
         advice = "Remove it, or write `sync_key: {distinct_id: ...}` without `behavior: update_only`."
         yield draft.problem(("keep",), message, advice)

@@ -11,7 +11,7 @@ from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from dbt_posthog_sync.annotation.draft import Draft, annotation_path
-from dbt_posthog_sync.annotation.person_rules import PERSON_RULES
+from dbt_posthog_sync.annotation.person_rules import PERSON_RULES, deletes
 from dbt_posthog_sync.annotation.reading import ALL, Entry, column_from, column_uses, columns_of_all, entries
 from dbt_posthog_sync.annotation.snapshot_rules import SNAPSHOT_RULES
 from dbt_posthog_sync.problem import Problem
@@ -107,7 +107,9 @@ def _page_without_url(draft: Draft) -> Iterator[Problem]:
 
 
 def _keep_without_hook(draft: Draft) -> Iterator[Problem]:
-    if draft.value.get("keep") == Keep.EVERY.value and not draft.node.ref.stages_at_build:
+    if deletes(draft) or draft.node.ref.stages_at_build:
+        return
+    if draft.value.get("keep") == Keep.EVERY.value:
         message = "`keep: every` is done by a post-hook, and the model has none."
         advice = 'Write `post_hook: "{{ dbt_posthog_sync.stage_changes() }}"` in its config (docs/hooks.md), and parse.'
         yield draft.problem(("keep",), message, advice)

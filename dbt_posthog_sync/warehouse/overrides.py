@@ -60,9 +60,9 @@ def _search_order(project: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _parsed(package: str, path: Path, text: str) -> Iterator[Any]:
-    from dbt.artifacts.resources import NodeType  # noqa: PLC0415 - dbt is slow to import
-    from dbt.clients import jinja  # noqa: PLC0415
     from dbt.contracts.graph.nodes import Macro  # noqa: PLC0415
+    from dbt.node_types import NodeType  # noqa: PLC0415
+    from dbt_common.clients import jinja  # noqa: PLC0415 - dbt is slow to import
 
     for block in jinja.extract_toplevel_blocks(text, allowed_blocks={"macro"}, collect_raw_data=False):
         name = block.block_name.removeprefix("dbt_macro__")

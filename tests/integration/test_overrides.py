@@ -13,7 +13,9 @@ TWO_DIGITS = """
 {% macro duckdb__json_decimal(expression, type, time_zone) %}{{ return(two_digits(expression)) }}{% endmacro %}
 """
 HELPER = """
-{% macro two_digits(expression) %}{{ return("cast(cast(" ~ expression ~ " as decimal(18, 2)) as varchar)") }}{% endmacro %}
+{% macro two_digits(expression) %}
+  {{ return("cast(cast(" ~ expression ~ " as decimal(18, 2)) as varchar)") }}
+{% endmacro %}
 """
 MODEL = "select 'u1' as person, cast({{ var('day') }} + 0.2468 as decimal(10, 4)) as amount"
 ORDER = [{"macro_namespace": "dbt_posthog_sync", "search_order": ["dbt_posthog_sync", "lab"]}]

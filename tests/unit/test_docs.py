@@ -83,8 +83,8 @@ def test_readme_has_every_command(name: str) -> None:
 
 
 def test_readme_names_no_command_that_does_not_exist() -> None:
-    rows = re.findall(r"^\| `(\w+)", section("Commands"), re.MULTILINE)
-    typed = re.findall(r"dbt-posthog-sync ([a-z]+)", README)
+    rows = re.findall(r"^\| `([\w-]+)", section("Commands"), re.MULTILINE)
+    typed = re.findall(r"dbt-posthog-sync ([a-z][a-z-]*)", README)
     assert {*rows, *typed} - {*COMMANDS} == set()
 
 
