@@ -1,11 +1,12 @@
-# make venv | test | spark | lint | demo | faults | bench | clean. Needs Python 3.10 or later and a package index, nothing else.
+# make venv | test | spark | lint | demo | faults | bench | oldest-dbt | clean. Needs Python 3.10 or later and a package index, nothing else.
 PYTHON ?= $(shell for v in 3.13 3.12 3.11 3.10 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo python$$v && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST := .venv-oldest-dbt
 BENCH_STAMP := $(VENV)/.bench_installed
 
-.PHONY: venv test spark lint format demo faults bench clean
+.PHONY: venv test spark lint format demo faults bench oldest-dbt clean
 
 venv: $(STAMP)
 
@@ -48,6 +49,15 @@ $(BENCH_STAMP): $(STAMP)
 bench: $(BENCH_STAMP)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
+# The post-hook in builds of the oldest dbt that is supported; the command runs on the dbt of the environment.
+$(OLDEST)/.installed: $(STAMP)
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check "dbt-core==1.8.*" "dbt-postgres==1.8.*" "dbt-duckdb==1.8.*" "duckdb==$$($(BIN)/python -c 'import duckdb; print(duckdb.__version__)')"
+	@touch $@
+
+oldest-dbt: $(OLDEST)/.installed
+	DBT_POSTHOG_SYNC_TEST_DBT=$(CURDIR)/$(OLDEST)/bin/python $(BIN)/python -m pytest tests/integration/test_hooks.py -k "threads or order" $(ARGS)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf example_project/.demo example_project/target example_project/logs example_project/shop.duckdb

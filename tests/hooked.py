@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ from shop import Shop
 
 ROOT = Path(__file__).resolve().parents[1]
 HOOK = "{{ dbt_posthog_sync.stage_changes() }}"
-DBT = Path(sys.executable).parent / "dbt"
+# A Python with another dbt, to build with (`make oldest-dbt`); read before the environment is cleaned.
+PYTHON = os.environ.get("DBT_POSTHOG_SYNC_TEST_DBT", sys.executable)
+DBT = Path(PYTHON).parent / "dbt"
 # One process for several commands: dbt takes longer to be imported than to build these models.
 _SEVERAL = """
 import json, sys
@@ -56,7 +59,7 @@ def dbt(shop: Shop, *commands: str) -> str:
 def dbt_commands(folder: Path, *commands: str) -> str:
     """Run dbt commands, words apart by spaces, all of which must succeed; return what they print."""
     words = [["--no-use-colors", *command.split()] for command in commands]
-    command = [sys.executable, "-c", _SEVERAL, json.dumps(words)]
+    command = [PYTHON, "-c", _SEVERAL, json.dumps(words)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(json.loads(done.stdout.rpartition("CODES")[2])), done.stdout

@@ -29,6 +29,10 @@ def add_overrides(macros: Any, config: Any, project_dir: Path) -> None:
     name = str(project.get("name", "project"))
     for path, text in files:
         macros.macros.update({macro.unique_id: macro for macro in _parsed(name, path, text)})
+        # What an override calls is known everywhere, as macros of the root project are in dbt; ours go first.
+        helpers = (macro for macro in _parsed(_PACKAGE, path, text) if macro.name.partition("__")[2] not in ours)
+        for macro in helpers:
+            macros.macros.setdefault(macro.unique_id, macro)
     config.dispatch = [{"macro_namespace": _PACKAGE, "search_order": _search_order(project, name)}]
 
 
