@@ -72,6 +72,8 @@ def choice_of(name: str, waiting: Sequence[Build], scope: RunScope) -> BuildChoi
             f"{name}: what {_builds(len(kept))} of dbt kept waits, and {scope.must_come_after} would send a later "
             f"state before it. Let `dbt-posthog-sync run` deliver it first, without {scope.must_come_after}."
         )
+    if kept and not scope.discards:  # adopted a moment ago, or a build has just ended
+        raise UnsafePlan(f"{name}: what {_builds(len(kept))} of dbt kept waits to be sent first. Run again.")
     if scope.discards:
         note = f"What {_builds(len(kept))} of dbt kept was not sent, but taken as delivered." if kept else ""
         return BuildChoice(note=note, settled=tuple(waiting))

@@ -23,10 +23,12 @@ def runs_of(runner: Runner, planner: Planner, resolved: ResolvedSync) -> Iterato
         WarehouseUnavailable: the warehouse is gone before a run began.
     """
     planner.state.ensure()
-    builds = planner.kept_builds(resolved)
-    for number, build in enumerate(builds, 1):
-        run = runner.run(resolved, KeptBuild(build, number, len(builds)))
-        yield run
-        if run.status not in _DELIVERED or runner.is_stopped:
-            return
+    delivered = 0
+    while builds := planner.kept_builds(resolved):  # a build may end while those before it are delivered
+        of = delivered + len(builds)
+        for delivered, build in enumerate(builds, delivered + 1):  # noqa: B020 - it counts on
+            run = runner.run(resolved, KeptBuild(build, delivered, of))
+            yield run
+            if run.status not in _DELIVERED or runner.is_stopped:
+                return
     yield runner.run(resolved)

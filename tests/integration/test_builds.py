@@ -286,6 +286,18 @@ def test_nothing_overtakes_what_waits(lab: Lab, flag: str) -> None:
     assert [one.counts.delivered for one in lab.runs(EVERY)] == [1, 0]
 
 
+def test_what_waits_goes_along_when_a_sync_is_renamed(lab: Lab) -> None:
+    lab.build(people(u1="a"))
+    lab.runs(EVERY)
+    lab.build_with_hook(people(u1="b"))
+    lab.build(people(u1="c"))
+    renamed = {**EVERY, "name": f"{lab.table}_renamed"}
+    (run,) = lab.runs(renamed, adopt=lab.table, known_names=frozenset([renamed["name"]]))
+    assert (run.status, "waits to be sent first" in run.message) == (RunStatus.UNSAFE, True)
+    assert [one.counts.delivered for one in lab.runs(renamed)] == [1, 1]
+    assert plans_received(lab, "u1") == ["a", "b", "c"]
+
+
 def test_rebaseline_takes_what_waits_as_delivered(lab: Lab) -> None:
     lab.build(people(u1="a"))
     lab.runs(EVERY)
