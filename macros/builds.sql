@@ -24,6 +24,7 @@
     row_hash {{ dbt_posthog_sync.type_hash() }}, identity_hash {{ dbt_posthog_sync.type_hash() }},
     row_moment {{ dbt_posthog_sync.type_moment() }}, kind int, staged_at {{ dbt_posthog_sync.type_moment() }},
     reason {{ dbt_posthog_sync.type_text() }}, distinct_id {{ dbt_posthog_sync.type_text() }}, lane bigint, message {{ dbt_posthog_sync.type_text() }})
+    {{- dbt_posthog_sync.table_options() }}
 {% endmacro %}
 
 {# --- for the hook --- #}

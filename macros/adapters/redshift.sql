@@ -6,6 +6,10 @@
 {% endmacro %}
 
 {# Every transaction sees one state (Redshift documentation: Serializable and snapshot isolation). #}
+{% macro redshift__relation_identity(relation) %}{{ return(dbt_posthog_sync.default__relation_identity(relation)) }}{% endmacro %}
+{% macro redshift__usable_tables(schema, tables, written) %}{{ return(dbt_posthog_sync.default__usable_tables(schema, tables, written)) }}{% endmacro %}
+{% macro redshift__under_guard(statements, query) %}{{ return(dbt_posthog_sync.default__under_guard(statements, query)) }}{% endmacro %}
+{% macro redshift__scratch_kind() %}{{ return(dbt_posthog_sync.default__scratch_kind()) }}{% endmacro %}
 {% macro redshift__one_view_of_the_data() %}{{ return('') }}{% endmacro %}
 {% macro redshift__probe_create_schema(schema) %}{{ return(dbt_posthog_sync.postgres__probe_create_schema(schema)) }}{% endmacro %}
 

@@ -225,12 +225,18 @@ ASKED_IN_TROUBLE = VARIED - {"diff", "stage", "message_stream", "baseline", "lef
 # Asked by `status`, `verify`, after a refusal, or when rows move or leave the model; about a sync, or about a schema.
 _SOME = {"lowest": 3, "highest": 90, "listed": "3,90"}
 _MANY = {"lowest": 3, "highest": 6, "marks": "1011"}
+_HELD = {
+    "test": "not_null_model_id",
+    "relation": '"db"."tests"."failures"',
+    "columns": [["id", "id"], ["note", "note"]],
+}
 OF_A_SYNC: Mapping[str, Mapping[str, Any]] = {
     **{macro: {} for macro in ("count_snapshot", "count_baseline", "count_volatile", "insert_volatile")},
     **{
         macro: {}
         for macro in ("see_volatile_again", "insert_moved", "stage_removed", "count_removed", "record_removed")
     },
+    **{"reject_held": {"held": _HELD}, "create_built_table": {"name": "t"}},
     **{"mark_delivered": {"positions": _SOME}, "confirm_complete_keys": {"positions": _MANY}},
     "insert_refused": {"positions": _MANY, "reason": "it's 100% \\ wrong", "heals": True},
     "see_refused_again": {"positions": _SOME, "reason": "it's 100% \\ wrong"},
@@ -238,7 +244,18 @@ OF_A_SYNC: Mapping[str, Mapping[str, Any]] = {
 OF_A_SCHEMA: Mapping[str, Mapping[str, Any]] = {
     **{macro: {} for macro in ("read_all_syncs", "read_staged_tables", "probe_drop_schema")},
     **{"read_dispatch": {"run_id": "r"}, "read_sync_runs": {"most": 5}, "forget_mirror": {"table": "t"}},
-    **{"drop_left_table": {"name": "t"}, "read_syncs_of_relation": {"project": "p", "relation": "r", "sync_id": "s"}},
+    **{"forget_build": {"staging_id": "s"}, "forget_build_rows": {"table": "t", "staging_id": "s"}},
+    **{"forget_build_sync": {"sync_id": "s"}},
+    "insert_build_sync": {
+        "values": {
+            **{name: "it's" for name in ("sync_id", "model", "arguments", "digest")},
+            **{"known_columns": "[]", "targets": "[]", "program": "1", "rows_table": "t", "keeps_every": True},
+        }
+    },
+    **{
+        "drop_left_table": {"name": "t"},
+        "read_like_syncs": {"project": "p", "relation": "r", "fingerprint": "f", "sync_id": "s"},
+    },
 }
 
 
@@ -249,6 +266,8 @@ def asked_seldom(calls: list[Call]) -> Iterator[Call]:
         yield macro, {"sync": sync, **arguments}
     for macro, arguments in OF_A_SCHEMA.items():
         yield macro, {"schema": sync["schema"], **arguments}
+    yield "count_stored", {"relation": _HELD["relation"]}
+    yield "count_strangers", {"relation": '"db"."models"."model"', "held": _HELD}
 
 
 def variations(calls: list[Call]) -> Iterator[Call]:
@@ -335,11 +354,12 @@ def test_every_macro_that_python_names_is_among_them(calls: list[Call]) -> None:
     files = [file for file in MACROS.rglob("*.sql") if file.parent.name != "adapters"]
     macros = {name for file in files for name in re.findall(r"{% macro ([a-z_]+)\(", file.read_text())}
     recorded = {macro for macro, _ in calls}
-    assert macros & words - recorded == NO_STATEMENTS
+    assert " ".join(sorted((macros & words - recorded) ^ NO_STATEMENTS)) == ""  # a text, because pytest cuts sets short
 
 
 # Macros whose names are also words of the program, that say something about the adapter, or that only shards ask for.
 NO_STATEMENTS = {
+    *("current_rows", "digest", "is_held", "program_version"),
     *("historical", "identities", "json_text", "kind", "snapshot", "value", "primary_key", "quoted"),
     *(
         "admits_other_processes",

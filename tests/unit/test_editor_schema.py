@@ -25,6 +25,7 @@ BEYOND_AN_EDITOR = frozenset(
         "column_not_in_contract", "constant_is_infinite", "create_with_column_not_in_contract",
         "create_with_missing", "default_cannot_be_a_behavior", "default_is_wrong", "default_unset_is_written",
         "disabled", "ephemeral", "exclude_without_all", "key_is_doubled", "not_a_model",
+        "keep_of_persons_that_are_looked_up", "keep_without_hook",
         "page_with_two_distinct_ids", "page_without_url", "person_without_properties", "reserved_event_name",
         "reserved_property", "reserved_property_by_all", "rows_cannot_be_a_default", "rows_of_history_for_a_person",
         "rows_of_history_under_one_key", "rows_without_snapshot", "secret_in_constant", "set_once_for_event",
