@@ -16,6 +16,7 @@ from dbt_posthog_sync.testing.account import Account, RequestRecord, Summary, su
 from dbt_posthog_sync.testing.config import StandInConfig
 from dbt_posthog_sync.testing.connection import Connection
 from dbt_posthog_sync.testing.faults import ArrivalKind, FaultPlan
+from dbt_posthog_sync.testing.forwarding import Forwarding
 from dbt_posthog_sync.testing.project import Project
 
 _POLL_SECONDS = 0.02
@@ -111,6 +112,11 @@ class StandIn:
     def projects(self) -> Mapping[str, Project]:
         """Every project by its key."""
         return self.account.projects
+
+    @property
+    def forwarding(self) -> Forwarding:
+        """The destinations of the main project, and the requests that they made."""
+        return self.account.forwarding(self.token)
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
