@@ -9,6 +9,7 @@ from pathlib import Path
 from dbt_posthog_sync.annotation import Annotations, check_annotations
 from dbt_posthog_sync.annotation.property_file import property_file_problems
 from dbt_posthog_sync.errors import AnnotationError, SettingsError, UserError
+from dbt_posthog_sync.exposure import Exposure
 from dbt_posthog_sync.gate import Gate, read_gate
 from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.manifest import Manifest, read_manifest
@@ -30,6 +31,7 @@ class Project:
         settings: posthog_sync.yml and the environment.
         manifest: the manifest.
         syncs: every sync of the project, validated.
+        exposures: every exposure with an annotation, validated.
         identity_model: the model that `identities.model` names; None where it names none.
     """
 
@@ -39,6 +41,7 @@ class Project:
     manifest: Manifest
     syncs: tuple[Sync, ...]
     identity_model: ModelRef | None = None
+    exposures: tuple[Exposure, ...] = ()
 
     @classmethod
     def load(cls, project_dir: Path | None, target_path: Path | None, environ: Mapping[str, str]) -> Project:
@@ -66,7 +69,7 @@ class Project:
             raise SettingsError(*problems)
         if annotations.problems:
             raise AnnotationError(*annotations.problems)
-        return cls(folder, target, settings, manifest, annotations.syncs, model)
+        return cls(folder, target, settings, manifest, annotations.syncs, model, annotations.exposures)
 
     def selected(self, selection: Selection, ask: AskDbt) -> tuple[Sync, ...]:
         """The syncs that the selection means; dbt is asked where the manifest does not say.

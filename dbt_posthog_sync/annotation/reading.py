@@ -82,7 +82,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
         groups=tuple((group_type, term(source)) for group_type, source in sorted(value.get("groups", {}).items())),
         group_type=value.get("group_type"),
         nulls=Nulls(value.get("nulls", Nulls.UNSET.value)),
-        cursor=_cursor(value.get("cursor")),
+        cursor=cursor_from(value.get("cursor")),
         backfill=truth(value.get("backfill", True)),
         on_change=OnChange(value.get("on_change", OnChange.IGNORE.value)),
         shared=truth(value.get("shared", False)),
@@ -102,7 +102,8 @@ def entries(value: Mapping[str, Any]) -> Iterator[Entry]:
                     yield Entry(("properties", place), PropertyMapping(column, Column(column)))
         case Mapping() as mapping:
             for name, source in mapping.items():
-                if isinstance(source, (str, Mapping)):
+                is_named = isinstance(source, Mapping) and isinstance(source.get("column", ""), str)
+                if isinstance(source, str) or is_named:
                     operation = source.get("operation", Operation.SET) if isinstance(source, Mapping) else Operation.SET
                     yield Entry(("properties", name), PropertyMapping(name, term(source), Operation(operation)))
 
@@ -211,7 +212,8 @@ def _create_with(value: Mapping[str, Any], key: SyncKey, behavior: Behavior) -> 
     return Column(written["column"]) if isinstance(written, Mapping) else Creation(written)
 
 
-def _cursor(value: object) -> Cursor | None:
+def cursor_from(value: object) -> Cursor | None:
+    """Return what a column or `{column: ..., lookback: ...}` stands for; None where there is none."""
     match value:
         case str():
             return Cursor(value)
