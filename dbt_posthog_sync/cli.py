@@ -14,6 +14,7 @@ import click
 
 from dbt_posthog_sync import __version__
 from dbt_posthog_sync.command import load_project, open_session, selected_syncs, session_options
+from dbt_posthog_sync.destinations_command import destinations
 from dbt_posthog_sync.errors import SyncError, UserError
 from dbt_posthog_sync.options import (
     SelectingCommand,
@@ -246,6 +247,9 @@ def sandbox(host: str, port: int) -> None:
         serve(host, port, ready=lambda url: say(f"The stand-in for PostHog answers at {url}. Ctrl-C ends it."))
     except OSError as error:
         raise UserError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
+
+
+cli.add_command(destinations)
 
 
 def _complain(error: SyncError) -> int:

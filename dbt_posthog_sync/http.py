@@ -171,6 +171,12 @@ def get(session: requests.Session, url: str, headers: Mapping[str, str]) -> requ
         return session.get(url, headers=dict(headers), allow_redirects=False)
 
 
+def patch(session: requests.Session, url: str, headers: Mapping[str, str], body: bytes) -> requests.Response:
+    """Make one PATCH and read the whole answer, whatever its status; see `post` for the rest."""
+    with reaching(url):
+        return session.patch(url, data=body, headers=dict(headers), allow_redirects=False)
+
+
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
     """Translate the errors of requests for `url` into ours; their own texts may quote headers, so none is passed on."""

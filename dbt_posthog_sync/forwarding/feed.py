@@ -1,0 +1,95 @@
+"""Feeds: which syncs set off a destination of PostHog, and how fast they may then be sent.
+
+PostHog hands every event that a destination's filters match to it at once, repeats a request three times within
+seconds, whatever the answer says, and then loses it (PostHog/posthog issue 92214). Loops takes ten requests a second of
+a whole team (loops.so/docs/api-reference/intro). So a first load at full speed would lose nearly everything, and nobody
+would be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dbt_posthog_sync.exposure import EventFilter, Exposure, Forwarding, PropertyFilter
+from dbt_posthog_sync.sync import Behavior, Constant, ObjectType, Sync
+
+FORWARDED_PER_SECOND = 5.0
+"""Half of what Loops takes, because PostHog works in bursts and shares the limit with everything else of the team."""
+
+LIBRARY = "dbt-posthog-sync"
+"""`$lib` of everything that this program sends."""
+
+_EVENT_OF: Mapping[ObjectType, str] = {
+    ObjectType.PERSON: "$set",
+    ObjectType.GROUP: "$groupidentify",
+    ObjectType.PAGE: "$pageview",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A sync whose events PostHog hands on to Loops.
+
+    Attributes:
+        exposures: names of the exposures whose destinations they set off.
+    """
+
+    exposures: tuple[str, ...]
+
+    @property
+    def events_per_second(self) -> float:
+        """How fast the sync may be sent; each of the exposures makes a request of every event."""
+        return FORWARDED_PER_SECOND / len(self.exposures)
+
+
+def feed_of(sync: Sync, exposures: Iterable[Exposure]) -> Feed | None:
+    """The feed that a sync is; None where it sets off none of these exposures' destinations."""
+    names = tuple(one.name for one in exposures if isinstance(one.route, Forwarding) and _sets_off(sync, one.route))
+    return Feed(names) if names else None
+
+
+def feeds_of(syncs: Iterable[Sync], exposures: Sequence[Exposure]) -> Mapping[str, Feed]:
+    """The syncs that are feeds, by name."""
+    found = {sync.name: feed_of(sync, exposures) for sync in syncs}
+    return {name: feed for name, feed in found.items() if feed is not None}
+
+
+def feeding(exposure: Exposure, syncs: Iterable[Sync]) -> tuple[Sync, ...]:
+    """The syncs of an exposure's own models whose events its destination hands on."""
+    ids = {model.unique_id for model in exposure.models}
+    return tuple(sync for sync in syncs if sync.model.unique_id in ids and feed_of(sync, [exposure]) is not None)
+
+
+def _sets_off(sync: Sync, route: Forwarding) -> bool:
+    if sync.behavior is Behavior.DELETE or not _may_hold(route.filters.properties):
+        return False
+    return any(_is_sent(sync, wanted) and _may_hold(wanted.properties) for wanted in route.filters.events)
+
+
+def _is_sent(sync: Sync, wanted: EventFilter) -> bool:
+    """Tell whether a sync may send events of a name; a column may hold any."""
+    name = _EVENT_OF.get(sync.object)
+    if name is None:
+        return wanted.name == str(sync.event.value) if isinstance(sync.event, Constant) else True
+    return wanted.name == name
+
+
+def _may_hold(conditions: Iterable[PropertyFilter]) -> bool:
+    """False where a condition on `$lib` leaves out everything that this program sends; rows decide over the others."""
+    return all(_holds_for_us(one) for one in conditions if one.key == "$lib" and one.type == "event")
+
+
+def _holds_for_us(condition: PropertyFilter) -> bool:
+    wanted = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+    match condition.operator:
+        case "exact":
+            return LIBRARY in wanted
+        case "is_not":
+            return LIBRARY not in wanted
+        case "icontains":
+            return any(str(one).lower() in LIBRARY for one in wanted)
+        case "not_icontains":
+            return all(str(one).lower() not in LIBRARY for one in wanted)
+        case operator:
+            return operator != "is_not_set"
