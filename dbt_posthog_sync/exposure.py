@@ -10,14 +10,22 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from dbt_posthog_sync.sync import Column, Constant, Cursor, ModelRef, Nulls, PropertyMapping, Scalar, Term
-
-
-class LoopsObject(str, Enum):
-    """What Loops gets: contacts that are updated or created, or events, which start its automations."""
-
-    CONTACTS = "contacts"
-    EVENTS = "events"
+from dbt_posthog_sync.sync import (
+    Behavior,
+    Column,
+    Constant,
+    Cursor,
+    KeyKind,
+    LoopsObject,
+    LoopsTerms,
+    ModelRef,
+    Nulls,
+    PropertyMapping,
+    Scalar,
+    Sync,
+    SyncKey,
+    Term,
+)
 
 
 class Via(str, Enum):
@@ -192,3 +200,41 @@ class Exposure:
     label: str = ""
     file: str = ""
     path: str = "$"
+
+    @property
+    def sync(self) -> Sync | None:
+        """The sync that sends it; None where PostHog sends.
+
+        A contact is the same row by its user id, or by its e-mail address where there is none; an event by its own id.
+        """
+        route = self.route
+        if not isinstance(route, DirectSending):
+            return None
+        return Sync(
+            name=self.name,
+            name_is_explicit=True,
+            project=self.project,
+            model=route.model,
+            object=self.object,
+            sync_key=_sync_key(route),
+            behavior=Behavior.UPDATE_OR_CREATE if self.object is LoopsObject.CONTACTS else Behavior.SEND,
+            distinct_id=route.user_id or route.email,
+            event=route.event,
+            time_zone=route.time_zone,
+            properties=route.properties,
+            all_properties=self.include_all_properties,
+            exclude=route.exclude,
+            nulls=route.nulls,
+            cursor=route.cursor,
+            backfill=route.backfill,
+            loops=LoopsTerms(self.api_key, route.email, route.user_id, self.mailing_lists),
+            path=self.path,
+        )
+
+
+def _sync_key(route: DirectSending) -> SyncKey:
+    if route.event_id is not None:
+        return SyncKey(KeyKind.EVENT_ID, route.event_id)
+    if route.user_id is not None:
+        return SyncKey(KeyKind.USER_ID, route.user_id.name)
+    return SyncKey(KeyKind.ADDRESS, route.email.name if route.email else "")

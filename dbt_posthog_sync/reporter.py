@@ -16,7 +16,7 @@ from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
 
 if TYPE_CHECKING:  # `validate` needs no network, and importing requests takes longer than it does
-    from dbt_posthog_sync.destinations.posthog import RenderedRequest
+    from dbt_posthog_sync.destinations import RenderedRequest
 
 JSON_VERSION = 1
 _EXAMPLE_LENGTH = 60

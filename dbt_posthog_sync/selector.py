@@ -132,7 +132,7 @@ def _is_resource_type(value: str, sync: Sync) -> bool:
 
 
 def _is_object(value: str, sync: Sync) -> bool:
-    return sync.object.value == value
+    return str(sync.object.value) == value
 
 
 def _is_behavior(value: str, sync: Sync) -> bool:

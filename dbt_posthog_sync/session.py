@@ -8,20 +8,16 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from dbt_posthog_sync.access import Access
-from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.courier import CourierSettings
-from dbt_posthog_sync.delivery import DeliverySettings
-from dbt_posthog_sync.destinations import Refusal
-from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
+from dbt_posthog_sync.destinations import Refusal, RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
 from dbt_posthog_sync.gate import Gate, HeldBack
-from dbt_posthog_sync.http import RetryPolicy, Timeout
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan
 from dbt_posthog_sync.planner import Planner, PlanSettings
@@ -29,6 +25,8 @@ from dbt_posthog_sync.private_api import PrivateApi
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.project import Project
 from dbt_posthog_sync.proof import Dispatch
+from dbt_posthog_sync.receivers import POSTHOG, Receiver, Receivers
+from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.settings import Settings
 from dbt_posthog_sync.shard import Shard
@@ -126,7 +124,9 @@ class Session:
         self._held_back = self._gate.held_back(self._syncs)
         held = {one.sync.name for one in self._held_back}
         self._syncs = tuple(sync for sync in self._syncs if sync.name not in held)
-        self._key = self._project_key()
+        self._receivers = Receivers(self._settings, options.environ, self._run_id, needs_keys=options.sends)
+        self._receivers.read_keys(self._syncs, mock=options.mock)
+        self._stack.callback(self._receivers.close)
         self._access = Access(self._settings, options.environ)
         self._stack.callback(self._access.close)
         self._stack.enter_context(self._warehouse)
@@ -148,8 +148,8 @@ class Session:
         Raises:
             StateError: the state schema was written by a newer program.
         """
-        planner = self._reading_planner()
-        for resolved in planner.resolve(self._syncs):
+        self._state()
+        for resolved, planner, _ in self._routed():
             plan = None
             try:
                 planner.check_not_renamed(resolved, self._known_names)
@@ -166,16 +166,15 @@ class Session:
         Raises:
             StateError: the state schema was written by a newer program.
         """
-        planner = self._reading_planner()
-        destination = self._destination()
-        limits = self._delivery_settings().limits
-        for resolved in planner.resolve(self._syncs):
+        self._state()
+        for resolved, planner, receiver in self._routed():
             try:
                 prepared = planner.plan(resolved, RunIdentity(self._run_id))
             except UnsafePlan as error:
                 yield resolved.sync.name, error
                 continue
-            for request in mocked_requests(self._warehouse, destination, prepared, limits):
+            limits = receiver.delivery.limits
+            for request in mocked_requests(self._warehouse, receiver.destination, prepared, limits):
                 yield resolved.sync.name, request
 
     def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
@@ -183,24 +182,39 @@ class Session:
         yield from (one.as_run(self._run_id, self._project.manifest.invocation_id) for one in self._held_back)
         if not self._syncs:
             return
-        planner = self._planner(None if progress is None else lambda name, asked: progress(name, asked, 0))
+        looked_up = None if progress is None else lambda name, asked: progress(name, asked, 0)
+        settings = self._run_settings()
+        away: set[str] = set()
         # Persons that are deleted come first, so that nothing is sent to them in the same run.
-        syncs = sorted(planner.resolve(self._syncs), key=lambda resolved: not resolved.deletes)
-        destination = self._destination()
-        self._stack.callback(destination.close)
-        self._runner = Runner(
-            self._warehouse, destination, planner, self._run_settings(), progress=progress or _nobody_watches
-        )
-        is_posthog_away = False
-        for resolved in syncs:
+        for resolved, planner, receiver in sorted(self._routed(looked_up), key=lambda one: not one[0].deletes):
             if self._is_stopped:
                 return
-            if is_posthog_away:
-                yield self._runner.skipped(resolved, "Not run: PostHog took nothing from the sync before it.")
+            self._runner = Runner(
+                self._warehouse,
+                receiver.destination,
+                planner,
+                replace(settings, delivery=receiver.delivery),
+                progress=progress or _nobody_watches,
+            )
+            if receiver.name in away:
+                reason = f"Not run: {receiver.name} took nothing from the sync before it."
+                yield self._runner.skipped(resolved, reason)
                 continue
             run = self._runner.run(resolved)
-            is_posthog_away = run.is_posthog_away
+            if run.is_posthog_away:
+                away.add(receiver.name)
             yield run
+
+    def _routed(self, looked_up: LookUpProgress | None = None) -> list[tuple[ResolvedSync, Planner, Receiver]]:
+        """Every sync with its receiver and a planner for it; all syncs are resolved before any is planned."""
+        posthog = self._receivers.posthog()
+        planner = self._planner(posthog, looked_up)
+        routed = []
+        for resolved in planner.resolve(self._syncs):
+            is_posthog = resolved.sync.loops is None
+            receiver = posthog if is_posthog else self._receivers.of(resolved, mock=self._options.mock)
+            routed.append((resolved, planner if is_posthog else self._planner(receiver), receiver))
+        return routed
 
     def stop(self) -> None:
         """Finish what is in flight and end. Safe in a signal handler."""
@@ -253,20 +267,6 @@ class Session:
     def _settings(self) -> Settings:
         return self._project.settings
 
-    def _project_key(self) -> str | None:
-        """The key where it is needed; a plan uses it when it is there, to compare what it belongs to."""
-        if self._options.mock:
-            return None
-        variable = self._settings.project_key_variable
-        if not self._options.sends and not self._options.environ.get(variable):
-            return None
-        return self._settings.project_key(self._options.environ).reveal()
-
-    def _reading_planner(self) -> Planner:
-        """A planner for commands that only read the state; one that writes makes sure of it when it writes."""
-        self._state()
-        return self._planner()
-
     def _state(self) -> State:
         """The state schema for reading, at this program's version where there is one."""
         state = State(self._warehouse, self._settings.state_schema)
@@ -274,15 +274,15 @@ class Session:
             state.bring_up_to_date()
         return state
 
-    def _planner(self, looked_up: LookUpProgress | None = None) -> Planner:
-        destination = self._destination().identity if self._key else None
-        directory = None if self._options.mock else self._access.directory(self._syncs, self._key)
+    def _planner(self, receiver: Receiver, looked_up: LookUpProgress | None = None) -> Planner:
+        asks = receiver.name == POSTHOG and not self._options.mock
         return Planner(
             self._warehouse,
             PlanSettings(
                 schema=self._settings.state_schema,
-                destination=destination,
-                oldest_first=self._settings.host.region is not None,
+                destination=receiver.identity,
+                max_message_bytes=receiver.destination.max_message_bytes,
+                oldest_first=receiver.oldest_first,
                 full_scan=self._options.full_scan,
                 full_refresh=self._options.full_refresh,
                 rebaseline=self._options.rebaseline,
@@ -290,7 +290,7 @@ class Session:
                 identities=self._identity_settings(),
                 deletion=self._settings.deletion,
             ),
-            directory,
+            self._access.directory(self._syncs, self._receivers.project_key) if asks else None,
             looked_up,
         )
 
@@ -298,29 +298,6 @@ class Session:
         identities = self._settings.identities
         model = self._project.identity_model
         return IdentitySettings(identities.source, identities.max_age, model, self._settings.project_id)
-
-    def _destination(self) -> PostHog:
-        delivery = self._settings.delivery
-        return PostHog(
-            PostHogConfig(
-                host=self._settings.host.ingest,
-                project_key=self._key or "",
-                run_id=self._run_id,
-                protocol=self._settings.protocol,
-                timeout=Timeout(read=delivery.timeout_seconds),
-                in_flight=delivery.in_flight,
-            )
-        )
-
-    def _delivery_settings(self) -> DeliverySettings:
-        delivery = self._settings.delivery
-        return DeliverySettings(
-            limits=BatchLimits(messages=delivery.batch_messages, bytes=delivery.batch_bytes),
-            in_flight=delivery.in_flight,
-            retry=RetryPolicy(total_seconds=delivery.retry_seconds),
-            events_per_second=delivery.events_per_second,
-            historical_events_per_second=self._settings.historical_rate,
-        )
 
     def _run_settings(self) -> RunSettings:
         delivery = self._settings.delivery
@@ -336,7 +313,6 @@ class Session:
             shard=self._options.shard,
             steal=self._options.steal,
             courier=CourierSettings(delivery.confirm_seconds, delivery.stream_minutes * 60),
-            delivery=self._delivery_settings(),
             known_names=self._known_names,
         )
 

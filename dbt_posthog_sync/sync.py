@@ -24,13 +24,22 @@ class ObjectType(str, Enum):
     GROUP = "group"
 
 
+class LoopsObject(str, Enum):
+    """What rows of a model become in Loops: contacts that are updated or created, or events."""
+
+    CONTACTS = "contacts"
+    EVENTS = "events"
+
+
 class KeyKind(str, Enum):
-    """What makes a row the same row next time, and which PostHog identity it is."""
+    """What makes a row the same row next time, and which identity of PostHog or Loops it is."""
 
     EVENT_ID = "event_id"
     DISTINCT_ID = "distinct_id"
     EMAIL = "email"
     GROUP_KEY = "group_key"
+    USER_ID = "user_id"
+    ADDRESS = "address"
 
 
 class Behavior(str, Enum):
@@ -177,15 +186,32 @@ class ModelRef:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopsTerms:
+    """What a sync to Loops says beside the rest.
+
+    Attributes:
+        api_key: name of the environment variable with the Loops API key.
+        email: column with the e-mail address; None for events that name their contact by user id alone.
+        user_id: column with the user's own id of the contact, or None.
+        mailing_lists: (id, subscribed) pairs, the same for every row.
+    """
+
+    api_key: str
+    email: Column | None
+    user_id: Column | None
+    mailing_lists: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Sync:
-    """One validated annotation: model -> PostHog object.
+    """One validated annotation: model -> PostHog object, or one direct exposure: model -> object of Loops.
 
     Attributes:
         name: identity of the sync in its project; renaming it makes a new sync.
         name_is_explicit: false when the name was taken from the model.
         project: name of the dbt project.
         model: the node it reads.
-        object: the PostHog object it writes.
+        object: the object of PostHog or Loops it writes.
         sync_key: what makes a row the same row next time.
         behavior: what happens in PostHog.
         distinct_id: column of the person for events and pages; equals the sync key where that is the distinct_id;
@@ -194,7 +220,8 @@ class Sync:
         timestamp: column with the time of the event; for persons and groups optional.
         time_zone: IANA zone in which naive timestamps of the model are meant.
         properties: mappings that the annotation lists one by one.
-        all_properties: true for `properties: all`; then `properties` is empty and the relation's columns decide.
+        all_properties: true for `properties: all`; then `properties` is empty and the relation's columns decide. For
+            Loops, what `properties` lists goes before the columns.
         exclude: columns left out of `properties: all`.
         groups: (group type, column or constant) pairs sent as `$groups` with events and pages.
         group_type: group type of a group sync.
@@ -206,6 +233,7 @@ class Sync:
         on_several: which persons are meant when several have the row's e-mail address.
         create_with: what becomes of an e-mail address that no person has; None where nothing is ever created for one.
         unset: properties that are removed from every person that is written.
+        loops: what a sync to Loops says beside the rest; None for PostHog.
         path: JSON path of the annotation in its file, to point the user to.
     """
 
@@ -213,7 +241,7 @@ class Sync:
     name_is_explicit: bool
     project: str
     model: ModelRef
-    object: ObjectType
+    object: ObjectType | LoopsObject
     sync_key: SyncKey
     behavior: Behavior
     distinct_id: Column | None = None
@@ -233,6 +261,7 @@ class Sync:
     on_several: OnSeveral = OnSeveral.SKIP
     create_with: CreateWith | None = None
     unset: tuple[str, ...] = ()
+    loops: LoopsTerms | None = None
     path: str = "$"
 
     @property

@@ -34,7 +34,8 @@ class Annotations:
     """What the annotations of a project come to.
 
     Attributes:
-        syncs: the syncs of the annotations in which nothing is wrong by itself, in the manifest's order.
+        syncs: the syncs of the annotations in which nothing is wrong by itself, in the manifest's order, and behind
+            them those of direct exposures.
         problems: everything that is wrong, in the same order; problems between syncs come behind them, and those of
             exposures last.
         exposures: the exposures in which nothing is wrong by itself.
@@ -101,7 +102,8 @@ def check_annotations(
     problems += _between(checked)
     right = tuple(one.sync for one in checked if one.sync is not None and not one.problems)
     exposed = check_exposures(manifest, right)
-    return Annotations(right, tuple(dict.fromkeys((*problems, *exposed.problems))), exposed.exposures)
+    direct = tuple(one.sync for one in exposed.exposures if one.sync is not None)
+    return Annotations((*right, *direct), tuple(dict.fromkeys((*problems, *exposed.problems))), exposed.exposures)
 
 
 def _node_problems(node: Node) -> Iterator[Problem]:

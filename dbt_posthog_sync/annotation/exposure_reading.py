@@ -15,7 +15,6 @@ from dbt_posthog_sync.exposure import (
     ForwardedTerm,
     ForwardedUserId,
     Forwarding,
-    LoopsObject,
     PostHogProperty,
     PropertyFilter,
     Template,
@@ -23,7 +22,7 @@ from dbt_posthog_sync.exposure import (
 )
 from dbt_posthog_sync.exposure_node import ExposureNode
 from dbt_posthog_sync.schema import Steps
-from dbt_posthog_sync.sync import Column, Constant, ModelRef, Nulls, PropertyMapping
+from dbt_posthog_sync.sync import Column, Constant, LoopsObject, ModelRef, Nulls, PropertyMapping
 
 # What PostHog's own templates begin with (PostHog/posthog: posthog/cdp/templates/loops/template_loops.py); its API
 # takes neither filters nor inputs from a template, so they are always sent.

@@ -10,13 +10,14 @@ from typing import Any
 from dbt_posthog_sync.annotation.exposure_reading import columns_named, names_and_sources
 from dbt_posthog_sync.annotation.reading import truth
 from dbt_posthog_sync.annotation.rules import time_zone_advice
-from dbt_posthog_sync.exposure import LoopsObject, Via
+from dbt_posthog_sync.exposure import Via
 from dbt_posthog_sync.exposure_node import ExposureNode
 from dbt_posthog_sync.manifest import Node
 from dbt_posthog_sync.manifest_file import QUERYABLE
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.secret import shown
 from dbt_posthog_sync.spelling import did_you_mean, listed
+from dbt_posthog_sync.sync import LoopsObject
 
 _OWN_KEYS: Mapping[str, str] = {
     "email": "the address is named by `email`",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dbt_posthog_sync.exposure import LoopsObject, Via
+from dbt_posthog_sync.exposure import Via
 from dbt_posthog_sync.schema import (
     ANNOTATION_SCHEMA,
     Fault,
@@ -18,6 +18,7 @@ from dbt_posthog_sync.schema import (
 )
 from dbt_posthog_sync.secret import shown
 from dbt_posthog_sync.spelling import did_you_mean, listed
+from dbt_posthog_sync.sync import LoopsObject
 
 _DECIDING: Mapping[str, str] = {
     "destination": "what receives the data",

@@ -149,6 +149,16 @@ class RequestIdentity:
     created_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedRequest:
+    """A request as it would be sent, with the key masked and before compression."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: str
+
+
 class Destination(Protocol):
     """What receives messages. Implementations are safe to call from several threads at once."""
 
@@ -182,4 +192,16 @@ class CountingDestination(Destination, Protocol):
     @property
     def bytes_sent(self) -> int:
         """Bytes of request bodies sent so far, compressed."""
+        ...
+
+
+class RunDestination(CountingDestination, Protocol):
+    """What a session sends to."""
+
+    def rendered(self, batch: Batch, identity: RequestIdentity) -> tuple[RenderedRequest, ...]:
+        """The requests that `send` would make, with the key masked; nothing is sent and no key is needed."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
         ...

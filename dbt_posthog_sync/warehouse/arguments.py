@@ -303,6 +303,24 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "derives_host": is_page and resolved.url is not None and "$host" not in names,
         "derives_pathname": is_page and resolved.url is not None and "$pathname" not in names,
         "lanes": _LANES,
+        "loops": _loops(resolved),
+    }
+
+
+def _loops(resolved: ResolvedSync) -> dict[str, Any] | None:
+    terms = resolved.sync.loops
+    if terms is None:
+        return None
+    return {
+        "email": _column(resolved.email),
+        "user_id": _column(resolved.user_id),
+        "mailing_lists": json.dumps(dict(terms.mailing_lists), separators=(",", ":")) if terms.mailing_lists else None,
+        "key_is_address": resolved.key_is_address,
+        "nested": [
+            source.for_macro()
+            for source in (mapping.source for mapping in resolved.properties)
+            if isinstance(source, RelationColumn) and source.type.family in (Family.JSON, Family.JSON_TEXT)
+        ],
     }
 
 
@@ -334,7 +352,8 @@ def _hashed(column: RelationColumn) -> dict[str, Any]:
 
 
 def _event(resolved: ResolvedSync) -> dict[str, Any]:
-    fixed = _EVENT_OF_OBJECT.get(resolved.sync.object)
+    kind = resolved.sync.object
+    fixed = _EVENT_OF_OBJECT.get(kind) if isinstance(kind, ObjectType) else None
     source = Constant(fixed) if fixed else resolved.event
     if isinstance(source, RelationColumn):
         return {"column": source.for_macro()}

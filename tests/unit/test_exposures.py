@@ -20,14 +20,13 @@ from dbt_posthog_sync.exposure import (
     ForwardedProperty,
     ForwardedUserId,
     Forwarding,
-    LoopsObject,
     PostHogProperty,
     PropertyFilter,
     Via,
 )
 from dbt_posthog_sync.manifest import Manifest, manifest_from
 from dbt_posthog_sync.manifest_file import contents_from, contents_of
-from dbt_posthog_sync.sync import Column, Nulls
+from dbt_posthog_sync.sync import Column, LoopsObject, Nulls
 
 KEY = {"env": "LOOPS_API_KEY"}
 CONTACTS = {"destination": "loops", "object": "contacts", "via": "direct", "api_key": KEY, "email": "email"}
