@@ -8,7 +8,7 @@ from typing import Any
 
 from dbt_posthog_sync.access import Access
 from dbt_posthog_sync.errors import ScopeMissing
-from dbt_posthog_sync.exposure import Exposure
+from dbt_posthog_sync.exposure import Exposure, Forwarding
 from dbt_posthog_sync.forwarding.feed import feeding
 from dbt_posthog_sync.forwarding.trial import UNKNOWN_PERSON, Trial, globals_of, without_texts
 from dbt_posthog_sync.forwarding.wanted import WantedFunction
@@ -19,6 +19,7 @@ from dbt_posthog_sync.project import Project
 from dbt_posthog_sync.provisioner import MOCKED_KEY
 from dbt_posthog_sync.sampler import Sampler, SampleSettings
 from dbt_posthog_sync.secret import Secret
+from dbt_posthog_sync.sync import Behavior, ObjectType, Sync
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 from dbt_posthog_sync.warehouse.identities import IdentitySettings
 from dbt_posthog_sync.warehouse.profile import DbtOptions
@@ -49,13 +50,16 @@ def sampled_rows(
 ) -> Mapping[str, tuple[SampledRow, ...]]:
     """A few rows for each exposure, by its name, from the syncs whose events its destination hands on.
 
+    Where no sync of its models sends such events, somebody else does, over the same persons: then rows of persons are
+    taken under the first name in the filters.
+
     Opens the warehouse and closes it again, so that an open DuckDB file keeps nobody waiting.
 
     Raises:
         SyncError: the warehouse or PostHog cannot be reached, or an annotation does not fit its relation.
     """
-    wanted = {exposure.name: feeding(exposure, project.syncs) for exposure in exposures}
-    syncs = list({sync.name: sync for found in wanted.values() for sync in found}.values())
+    wanted = {exposure.name: _sampled(exposure, project.syncs) for exposure in exposures}
+    syncs = list({sync.name: sync for found, _ in wanted.values() for sync in found}.values())
     if not syncs:
         return {}
     settings = project.settings
@@ -69,9 +73,26 @@ def sampled_rows(
         )
         messages = {one.sync.name: sampler.messages(one, most) for one in planner.resolve(syncs)}
     return {
-        name: tuple(SampledRow(sync.name, message) for sync in found for message in messages[sync.name])[:most]
-        for name, found in wanted.items()
+        name: tuple(SampledRow(sync.name, _named(message, event)) for sync in found for message in messages[sync.name])[
+            :most
+        ]
+        for name, (found, event) in wanted.items()
     }
+
+
+def _sampled(exposure: Exposure, syncs: Sequence[Sync]) -> tuple[tuple[Sync, ...], str | None]:
+    """The syncs whose rows are tried, and the name of the event where theirs is another one."""
+    found = feeding(exposure, syncs)
+    if found or not isinstance(exposure.route, Forwarding):
+        return found, None
+    ids = {model.unique_id for model in exposure.models}
+    of_persons = tuple(one for one in syncs if one.object is ObjectType.PERSON and one.model.unique_id in ids)
+    kept = tuple(one for one in of_persons if one.behavior is not Behavior.DELETE)
+    return kept, exposure.route.filters.events[0].name
+
+
+def _named(message: Message, event: str | None) -> Message:
+    return message if event is None else {**message, "event": event}
 
 
 class RowTrials:

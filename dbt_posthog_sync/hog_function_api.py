@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dbt_posthog_sync.errors import DestinationRefused
+from dbt_posthog_sync.errors import DestinationRefused, ScopeMissing
 from dbt_posthog_sync.forwarding.function import (
     HogFunction,
     HogTemplate,
@@ -111,7 +111,33 @@ class HogFunctionApi:
         path = f"hog_functions/{_NEW}/invocations/"
         return self._api.ask(ProjectRequest(path, self._needed_by, body, private, once=is_live), read_trial)
 
+    def check_reading(self) -> None:
+        """Make sure that functions may be read.
+
+        Raises:
+            ScopeMissing: they may not.
+        """
+        self._api.ask(ProjectRequest("hog_functions/?type=destination&limit=1", self._needed_by), _anything)
+
+    def check_writing(self) -> None:
+        """Make sure that functions may be written, by a test that PostHog turns down because it has nothing to test.
+
+        Raises:
+            ScopeMissing: they may not.
+        """
+        try:
+            self._api.ask(ProjectRequest(f"hog_functions/{_NEW}/invocations/", self._needed_by, {}), _anything)
+        except ScopeMissing:
+            raise
+        except DestinationRefused:
+            return  # the key may; it is the test that is none
+
     def totals(self, function: HogFunction) -> Mapping[str, int]:
         """How many runs of a function ended how, in the time that PostHog counts."""
         path = f"hog_functions/{function.id}/metrics/totals/"
         return self._api.ask(ProjectRequest(path, self._needed_by), read_totals)
+
+
+def _anything(payload: Any) -> bool | None:
+    """True for any JSON object."""
+    return True if isinstance(payload, dict) else None

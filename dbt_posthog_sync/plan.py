@@ -91,6 +91,19 @@ class PlannedDeletion:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedForwarding:
+    """What PostHog hands on to Loops, and how slowly it is sent for that.
+
+    Attributes:
+        exposures: names of the exposures with `via: posthog` whose destinations every event sets off.
+        events_per_second: most that is sent.
+    """
+
+    exposures: tuple[str, ...]
+    events_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run of one sync would do.
 
@@ -110,6 +123,7 @@ class Plan:
         dropped_properties: properties that the annotation had in the last run and has no more; PostHog keeps them.
         hash_changed: true when the warehouse hashes rows differently than in the last run.
         samples: a few messages.
+        forwarding: set where PostHog hands the events on to Loops.
     """
 
     sync_name: str
@@ -127,6 +141,7 @@ class Plan:
     dropped_properties: tuple[str, ...] = ()
     hash_changed: bool = False
     samples: tuple[Sample, ...] = ()
+    forwarding: PlannedForwarding | None = None
 
     @property
     def shows_deletion(self) -> bool:

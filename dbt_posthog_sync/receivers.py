@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.contact_property import contact_properties
@@ -45,6 +45,20 @@ class Receiver:
     identity: str | None
     delivery: DeliverySettings
     oldest_first: bool = False
+
+    def paced(self, events_per_second: float) -> Receiver:
+        """The same, sent no faster than this, in batches that are no bursts either."""
+        travel = self.delivery
+        messages = min(travel.limits.messages, max(1, int(events_per_second)))
+        paced = replace(
+            travel,
+            limits=replace(travel.limits, messages=messages),
+            events_per_second=min(events_per_second, travel.events_per_second or events_per_second),
+            historical_events_per_second=min(
+                events_per_second, travel.historical_events_per_second or events_per_second
+            ),
+        )
+        return replace(self, delivery=paced)
 
 
 class Receivers:

@@ -91,9 +91,23 @@ def _notes(plan: Plan) -> list[str]:
     if plan.dropped_properties:
         names = ", ".join(plan.dropped_properties)
         lines.append(f"  no longer in the annotation, and PostHog keeps it: {names} (`unset: [{names}]` removes it)")
+    if plan.forwarding is not None and plan.estimated_events:
+        rate, names = plan.forwarding.events_per_second, ", ".join(plan.forwarding.exposures)
+        lines.append(
+            f"  PostHog hands each event on to Loops ({names}) and loses what Loops does not take at once, so a run "
+            f"sends {rate:g} a second: {_about(plan.estimated_events / rate)}"
+        )
     if plan.hash_changed:
         lines.append("  the warehouse computes row hashes differently than in the last run")
     return lines
+
+
+def _about(seconds: float) -> str:
+    """A time as people say it."""
+    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"about {seconds / length:,.0f} {unit}"
+    return f"about {max(seconds, 1):.0f} seconds"
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:

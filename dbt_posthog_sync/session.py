@@ -17,9 +17,10 @@ from dbt_posthog_sync.access import Access
 from dbt_posthog_sync.courier import CourierSettings
 from dbt_posthog_sync.destinations import Refusal, RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
+from dbt_posthog_sync.forwarding.feed import feed_of
 from dbt_posthog_sync.gate import Gate, HeldBack
 from dbt_posthog_sync.mock import mocked_requests
-from dbt_posthog_sync.plan import Plan
+from dbt_posthog_sync.plan import Plan, PlannedForwarding
 from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.private_api import PrivateApi
 from dbt_posthog_sync.problem import Problem
@@ -154,6 +155,8 @@ class Session:
             try:
                 planner.check_not_renamed(resolved, self._known_names)
                 plan = planner.with_samples(planner.plan(resolved, RunIdentity(self._run_id)))
+                if (feed := feed_of(resolved.sync, self._project.exposures)) is not None:
+                    plan = replace(plan, forwarding=PlannedForwarding(feed.exposures, feed.events_per_second))
                 plan.guard(self._settings.limits)
             except UnsafePlan as error:
                 yield PlanFound(plan, str(error))
@@ -213,6 +216,10 @@ class Session:
         for resolved in planner.resolve(self._syncs):
             is_posthog = resolved.sync.loops is None
             receiver = posthog if is_posthog else self._receivers.of(resolved, mock=self._options.mock)
+            feed = feed_of(resolved.sync, self._project.exposures)
+            if feed is not None:
+                shards = self._options.shard.of if self._options.shard else 1
+                receiver = receiver.paced(feed.events_per_second / shards)
             routed.append((resolved, planner if is_posthog else self._planner(receiver), receiver))
         return routed
 

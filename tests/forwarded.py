@@ -39,7 +39,9 @@ def expose(shop: Shop, **exposures: Mapping[str, Any]) -> None:
     """Write these exposures of the shop's table into the manifest, beside what is there."""
     path = shop.folder / "target" / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["exposures"] = {f"exposure.{PROJECT}.{name}": _exposure(shop, name, one) for name, one in exposures.items()}
+    manifest["exposures"] = {
+        f"exposure.{PROJECT}.{name}": _exposure(shop, name, one) for name, one in exposures.items()
+    }
     path.write_text(json.dumps(manifest))
 
 
@@ -72,9 +74,9 @@ def functions(shop: Shop) -> tuple[HogFunction, ...]:
 
 
 def writes(shop: Shop) -> list[tuple[str, str]]:
-    """Requests that wrote a function: method and what follows `hog_functions` in the path, without ids; and forget all."""
+    """Method and kind of the requests that may write a function; and forget them."""
     found = [
-        (one.method, one.path.rstrip("/").rpartition("/")[2] if one.path.endswith("invocations/") else "function")
+        (one.method, "invocations" if one.path.endswith("invocations/") else "function")
         for one in shop.posthog.requests
         if one.method in ("POST", "PATCH") and "hog_functions" in one.path
     ]

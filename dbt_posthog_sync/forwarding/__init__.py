@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbt_posthog_sync.exposure import LoopsObject
+from dbt_posthog_sync.sync import LoopsObject
 
 TEMPLATES: Mapping[LoopsObject, str] = {
     LoopsObject.CONTACTS: "template-loops",

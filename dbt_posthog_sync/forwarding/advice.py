@@ -9,13 +9,12 @@ from dbt_posthog_sync.exposure import (
     ForwardedProperty,
     ForwardedUserId,
     Forwarding,
-    LoopsObject,
     PostHogProperty,
 )
 from dbt_posthog_sync.forwarding.feed import FORWARDED_PER_SECOND, feed_of, feeding
 from dbt_posthog_sync.forwarding.function import HogFunction
 from dbt_posthog_sync.spelling import did_you_mean, listed
-from dbt_posthog_sync.sync import ObjectType, Sync
+from dbt_posthog_sync.sync import LoopsObject, ObjectType, Sync
 
 
 def advice_on(exposures: Sequence[Exposure], syncs: Sequence[Sync]) -> Iterator[str]:

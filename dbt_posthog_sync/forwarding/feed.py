@@ -8,11 +8,11 @@ would be told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dbt_posthog_sync.exposure import EventFilter, Exposure, Forwarding, PropertyFilter
-from dbt_posthog_sync.sync import Behavior, Constant, ObjectType, Sync
+from dbt_posthog_sync.sync import Behavior, Constant, LoopsObject, ObjectType, Sync
 
 FORWARDED_PER_SECOND = 5.0
 """Half of what Loops takes, because PostHog works in bursts and shares the limit with everything else of the team."""
@@ -20,7 +20,7 @@ FORWARDED_PER_SECOND = 5.0
 LIBRARY = "dbt-posthog-sync"
 """`$lib` of everything that this program sends."""
 
-_EVENT_OF: Mapping[ObjectType, str] = {
+_EVENT_OF: Mapping[ObjectType | LoopsObject, str] = {
     ObjectType.PERSON: "$set",
     ObjectType.GROUP: "$groupidentify",
     ObjectType.PAGE: "$pageview",
@@ -49,12 +49,6 @@ def feed_of(sync: Sync, exposures: Iterable[Exposure]) -> Feed | None:
     return Feed(names) if names else None
 
 
-def feeds_of(syncs: Iterable[Sync], exposures: Sequence[Exposure]) -> Mapping[str, Feed]:
-    """The syncs that are feeds, by name."""
-    found = {sync.name: feed_of(sync, exposures) for sync in syncs}
-    return {name: feed for name, feed in found.items() if feed is not None}
-
-
 def feeding(exposure: Exposure, syncs: Iterable[Sync]) -> tuple[Sync, ...]:
     """The syncs of an exposure's own models whose events its destination hands on."""
     ids = {model.unique_id for model in exposure.models}
@@ -62,7 +56,7 @@ def feeding(exposure: Exposure, syncs: Iterable[Sync]) -> tuple[Sync, ...]:
 
 
 def _sets_off(sync: Sync, route: Forwarding) -> bool:
-    if sync.behavior is Behavior.DELETE or not _may_hold(route.filters.properties):
+    if sync.loops is not None or sync.behavior is Behavior.DELETE or not _may_hold(route.filters.properties):
         return False
     return any(_is_sent(sync, wanted) and _may_hold(wanted.properties) for wanted in route.filters.events)
 

@@ -12,8 +12,9 @@ import re
 import secrets
 from dataclasses import dataclass
 
-from dbt_posthog_sync.exposure import Exposure, LoopsObject
+from dbt_posthog_sync.exposure import Exposure
 from dbt_posthog_sync.secret import Secret
+from dbt_posthog_sync.sync import LoopsObject
 
 _MARKER = re.compile(
     r"\[dbt-posthog-sync (?P<project>[^\s.\]]+)\.(?P<exposure>[^\s\]]+) (?P<object>contacts|events)"

@@ -12,7 +12,6 @@ from dbt_posthog_sync.exposure import (
     Filters,
     ForwardedUserId,
     Forwarding,
-    LoopsObject,
     PropertyFilter,
 )
 from dbt_posthog_sync.forwarding import INPUTS, KEY_INPUT
@@ -22,6 +21,7 @@ from dbt_posthog_sync.forwarding.own_code import TemplateChanged, own_code
 from dbt_posthog_sync.forwarding.template_text import hog_flags, template_text
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.spelling import listed
+from dbt_posthog_sync.sync import LoopsObject
 
 _KEPT = {"secret": True}
 """What PostHog takes for the secret that it has. It is never sent as a value."""

@@ -5,6 +5,7 @@ Rules: PostHog/posthog: posthog/cdp/filters.py. A function without filters fires
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,12 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "is_not": lambda found, wanted: str(found) not in map(str, _several(wanted)),
     "icontains": lambda found, wanted: str(wanted).lower() in str(found or "").lower(),
     "not_icontains": lambda found, wanted: str(wanted).lower() not in str(found or "").lower(),
+    "regex": lambda found, wanted: re.search(str(wanted), str(found or "")) is not None,
+    "not_regex": lambda found, wanted: re.search(str(wanted), str(found or "")) is None,
+    "gt": lambda found, wanted: found is not None and float(found) > float(wanted),
+    "gte": lambda found, wanted: found is not None and float(found) >= float(wanted),
+    "lt": lambda found, wanted: found is not None and float(found) < float(wanted),
+    "lte": lambda found, wanted: found is not None and float(found) <= float(wanted),
     "is_set": lambda found, _: found is not None,
     "is_not_set": lambda found, _: found is None,
 }

@@ -124,7 +124,7 @@ def test_write_on_an_old_version_is_refused(caller: Caller) -> None:
         (function(inputs={**KEY, **CASES[0].inputs, "email": {"value": "{1 +}"}}), "hog"),
         (function(hog="let x = 1"), "hog"),
         (function(hog="// " + "x" * 102_400), "hog"),
-        (function(filters={"properties": [{"key": "a", "operator": "regex"}]}), "filters"),
+        (function(filters={"properties": [{"key": "a", "operator": "is_date_exact"}]}), "filters"),
         ({}, "hog"),
     ],
 )
@@ -237,14 +237,21 @@ def test_test_accounts_are_filtered_as_the_project_says() -> None:
         ("icontains", "PR", True),
         ("is_set", None, True),
         ("is_not_set", None, False),
+        ("regex", "^p.o$", True),
+        ("not_regex", "^p", False),
+        ("gt", 3, False),
+        ("gte", 3, True),
+        ("lt", 4, True),
+        ("lte", 2, False),
     ],
 )
 def test_event_filters_may_have_conditions(
     caller: Caller, posthog: StandIn, operator: str, value: Any, fires: bool
 ) -> None:
-    condition = {"key": "plan", "type": "event", "operator": operator, "value": value}
+    key = "amount" if operator in ("gt", "gte", "lt", "lte") else "plan"
+    condition = {"key": key, "type": "event", "operator": operator, "value": value}
     enabled(caller, filters={"events": [{"id": "order", "properties": [condition]}]})
-    taken(posthog, person("u1", **ANN), event("order", "u1", 1, plan="pro"))
+    taken(posthog, person("u1", **ANN), event("order", "u1", 1, plan="pro", amount=3))
     assert bool(posthog.forwarding.sent) is fires
 
 
