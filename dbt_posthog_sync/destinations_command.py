@@ -31,7 +31,7 @@ def _change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return adopt(resend(command))
 
 
-@click.group("destinations")
+@click.group("destinations", epilog=_example("dbt-posthog-sync destinations plan"))
 def destinations() -> None:
     """Keep PostHog's destinations for Loops as dbt exposures say.
 

@@ -167,26 +167,8 @@ def test_what_somebody_changed_meanwhile_is_not_overwritten(applied: Shop) -> No
     assert "was not changed" in answer.out
 
 
-def test_change_whose_answer_is_lost_is_no_conflict(applied: Shop) -> None:
-    functions(applied)[0].values["name"] = "by hand"
-
-    class LostPatch:
-        lost = 0
-
-        def fault_for(self, arrival: Any) -> Any:
-            is_change = arrival.path.endswith(f"{functions(applied)[0].id}/")
-            self.lost += is_change
-            return LoseAnswer() if is_change and self.lost == 1 else None
-
-    applied.posthog.inject(api=LostPatch())
-    assert applied("destinations", "apply").code == 0
-    assert functions(applied)[0].values["name"] == "loops_contacts"
-
-
 def test_lost_answer_to_the_making_makes_no_second_one(shop_of_people: Shop) -> None:
     class LostPost:
-        lost = 0
-
         def fault_for(self, arrival: Any) -> Any:
             is_made = arrival.path.endswith("/hog_functions/") and arrival.number == 4
             return LoseAnswer() if is_made else None

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "example_project" / "README.md"])
 VERBS = frozenset(
-    {"Adopt", "Check", "Drop", "Forget", "List", "Print", "Retry", "Send", "Show", "Start", "Verify", "Write"}
+    {"Adopt", "Check", "Drop", "Forget", "Keep", "List", "Print", "Retry", "Send", "Show", "Start", "Verify", "Write"}
 )
 INTERRUPTED, TERMINATED = 130, 143
 COMMANDS = sorted(cli.commands)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from exposed import CONTACTS, EVENTS, ORDERS, PEOPLE, annotated, exposure_of
 from loops_cases import PERSON, URLS
 
-from dbt_posthog_sync.annotation import Annotations, check_annotations
-from dbt_posthog_sync.exposure import Exposure, ForwardedUserId, Forwarding
+from dbt_posthog_sync.exposure import ForwardedUserId, Forwarding
 from dbt_posthog_sync.forwarding import INPUTS, TEMPLATES
 from dbt_posthog_sync.forwarding.advice import advice_on
 from dbt_posthog_sync.forwarding.feed import feed_of
@@ -19,41 +19,10 @@ from dbt_posthog_sync.forwarding.marker import KeyMark, Marker
 from dbt_posthog_sync.forwarding.own_code import TemplateChanged, own_code
 from dbt_posthog_sync.forwarding.trial import made_up_globals, read_trial
 from dbt_posthog_sync.forwarding.wanted import Blocked, WantedFunction, wanted_function
-from dbt_posthog_sync.manifest import manifest_from
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.sync import LoopsObject
 from dbt_posthog_sync.testing.hog_run import run
 from dbt_posthog_sync.testing.loops_templates import LOOPS_TEMPLATES
-
-KEY = {"env": "LOOPS_API_KEY"}
-CONTACTS = {"destination": "loops", "object": "contacts", "via": "posthog", "api_key": KEY, "properties": []}
-EVENTS = {**CONTACTS, "object": "events", "filters": {"events": ["order"]}}
-ORDERS = {
-    "object": "event", "sync_key": {"event_id": "id"}, "distinct_id": "c", "timestamp": "t", "properties": "all"
-}  # fmt: skip
-PEOPLE = {"object": "person", "sync_key": {"distinct_id": "id"}, "properties": ["email", "first_name"]}
-
-
-def annotated(exposure: Mapping[str, Any], sync: Mapping[str, Any] | None = None) -> Annotations:
-    model = {
-        "unique_id": "model.shop.customers", "name": "customers", "resource_type": "model", "package_name": "shop",
-        "patch_path": "shop://models/customers.yml", "relation_name": '"db"."main"."customers"', "schema": "main",
-        "config": {"materialized": "table", "meta": {"posthog_sync": sync} if sync else {}},
-    }  # fmt: skip
-    node = {
-        "unique_id": "exposure.shop.loops", "name": "loops", "resource_type": "exposure", "package_name": "shop",
-        "depends_on": {"nodes": ["model.shop.customers"]}, "config": {"meta": {"posthog_sync": exposure}},
-    }  # fmt: skip
-    version = "https://schemas.getdbt.com/dbt/manifest/v12.json"
-    metadata = {"dbt_schema_version": version, "dbt_version": "1.11.0", "project_name": "shop"}
-    document = {"metadata": metadata, "nodes": {model["unique_id"]: model}, "exposures": {node["unique_id"]: node}}
-    found = check_annotations(manifest_from(document))
-    assert found.problems == ()
-    return found
-
-
-def exposure_of(annotation: Mapping[str, Any]) -> Exposure:
-    return annotated(annotation).exposures[0]
 
 
 def template(kind: LoopsObject) -> HogTemplate:
