@@ -23,7 +23,6 @@ from dbt_posthog_sync.settings import Settings
 from dbt_posthog_sync.sync import LoopsObject, Sync
 
 POSTHOG, LOOPS = "PostHog", "Loops"
-_LOOPS_BATCH = 10
 _LOOPS_IN_FLIGHT = 4
 """More would wait for the rate that Loops allows."""
 
@@ -152,8 +151,8 @@ class Receivers:
         destination = Loops(config, rate=self._rates.get(config.api_key))
         self._rates.setdefault(config.api_key, destination.rate)
         self._stack.callback(destination.close)
-        travel = DeliverySettings(
-            limits=BatchLimits(messages=_LOOPS_BATCH, bytes=delivery.batch_bytes),
+        travel = DeliverySettings(  # a request to Loops takes one message
+            limits=BatchLimits(messages=1),
             in_flight=in_flight,
             retry=RetryPolicy(total_seconds=delivery.retry_seconds),
         )

@@ -1,4 +1,4 @@
-"""Loops as a destination: each message is one request of its API, and a batch is a handful of them in a row.
+"""Loops as a destination: each message is one request of its API, and so each batch is one message.
 
 Facts are from loops.so/docs/api-reference: contacts are updated or created, events carry an idempotency key that is
 answered with 409 when it comes again within 24 hours, and a team may make ten requests a second.
@@ -31,7 +31,13 @@ from dbt_posthog_sync.destinations import (
     Row,
     TryAgain,
 )
-from dbt_posthog_sync.destinations.loops_answers import Reply, delivery_verdict, existing_properties, property_verdict
+from dbt_posthog_sync.destinations.loops_answers import (
+    Reply,
+    check_property,
+    delivery_verdict,
+    existing_properties,
+    property_verdict,
+)
 from dbt_posthog_sync.destinations.request_rate import RequestRate
 from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable
 from dbt_posthog_sync.http import MASK, Timeout, get, host_of, new_session, post, put, retry_after_seconds
@@ -49,7 +55,7 @@ MAX_MESSAGE_BYTES = 900 * 1024
 
 _BODY_BEGINS = UUID_PLACE.stop + 2  # behind the uuid, its quote and the comma
 _TRIES = 4
-"""How often one request is repeated here when it is one too many; the delivery repeats the batch on top of that."""
+"""How often a request that is one too many is made here; the delivery repeats it on top of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,7 @@ class Loops:
         self._lock = threading.Lock()
         self._properties_lock = threading.Lock()
         self._are_properties_there = not config.properties
+        self._wrong_property: DestinationRefused | None = None
         self._has_accepted = False
         self._requests_sent = 0
         self._bytes_sent = 0
@@ -156,49 +163,30 @@ class Loops:
         self._session.close()
 
     def send(self, batch: Batch, identity: RequestIdentity, attempt: int) -> Outcome:  # noqa: ARG002 - the protocol's
-        """Make one request for each message; see `Destination.send`.
+        """Make the request of a batch of one message; see `Destination.send`.
 
         Raises:
             DestinationRefused: the key is refused, or a contact property cannot be had.
         """
         if not self._config.api_key.reveal():
             raise DestinationRefused("No Loops API key is set, so nothing can be sent to Loops.")
-        accepted: list[int] = []
-        refused: list[Refusal] = []
+        (row,) = batch.messages
+        method, path, headers = self._way(row)
         try:
             self._ensure_properties()
-            for row in batch.messages:
-                verdict = self._deliver(row)
-                if isinstance(verdict, TryAgain):
-                    return self._outcome(accepted, refused, verdict)
-                if verdict is None:
-                    accepted.append(row.position)
-                else:
-                    refused.append(Refusal(row.position, verdict))
-        except (DestinationUnavailable, DestinationRefused) as error:
-            if isinstance(error, DestinationRefused) and not accepted:
-                raise
-            # What was accepted before counts; a key that was withdrawn is met again by the next attempt.
-            return self._outcome(accepted, refused, TryAgain(str(error)))
-        return self._outcome(accepted, refused, None)
-
-    def _outcome(self, accepted: list[int], refused: list[Refusal], broken: TryAgain | None) -> Outcome:
-        """What is known of a batch: all of it, or as far as it came before something broke."""
-        if accepted:
-            with self._lock:
-                self._has_accepted = True
-        if refused and not self._has_accepted:
+            reply = self._reach(method, path, headers, body_of(row))
+        except DestinationUnavailable as error:
+            return TryAgain(str(error))
+        verdict = delivery_verdict(reply, is_event=self._config.object is LoopsObject.EVENTS)
+        if verdict is None:
+            self._has_accepted = True
+            return Answered((row.position,))
+        if isinstance(verdict, TryAgain):
+            return verdict
+        if not self._has_accepted:
             # As long as Loops has taken nothing, the fault may lie in what all messages share; the delivery finds out.
-            return Poisoned(refused[0].reason)
-        if broken is not None and not accepted and not refused:
-            return broken
-        return Answered(tuple(accepted), tuple(refused), retry_after=broken.retry_after if broken else None)
-
-    def _deliver(self, row: Row) -> str | TryAgain | None:
-        """Send one message: None when Loops has it, its reason when it never will."""
-        method, path, headers = self._way(row)
-        is_event = self._config.object is LoopsObject.EVENTS
-        return delivery_verdict(self._reach(method, path, headers, body_of(row)), is_event=is_event)
+            return Poisoned(verdict)
+        return Answered(refused=(Refusal(row.position, verdict),))
 
     def _way(self, row: Row) -> tuple[str, str, dict[str, str]]:
         """Method, path and headers of a message."""
@@ -213,22 +201,25 @@ class Loops:
             DestinationRefused: one has another type there, or cannot be created.
             DestinationUnavailable: Loops does not answer.
         """
-        if self._are_properties_there:
-            return
         with self._properties_lock:
-            if self._are_properties_there:
-                return
-            existing = existing_properties(self._reach("GET", PROPERTIES_PATH, {}, b""))
+            if self._wrong_property is not None:  # another thread has found it
+                raise self._wrong_property
+            if not self._are_properties_there:
+                self._create_properties()
+                self._are_properties_there = True
+
+    def _create_properties(self) -> None:
+        existing = existing_properties(self._reach("GET", PROPERTIES_PATH, {}, b""))
+        try:
             for wanted in self._config.properties:
-                if wanted.name not in existing:
+                if wanted.name in existing:
+                    check_property(wanted, existing[wanted.name])
+                else:
                     body = json.dumps({"name": wanted.name, "type": wanted.type}).encode()
                     property_verdict(wanted, self._reach("POST", PROPERTIES_PATH, {}, body))
-                elif not wanted.fits(existing[wanted.name]):
-                    raise DestinationRefused(
-                        f"Loops has the contact property `{wanted.name}` with the type {existing[wanted.name]}, and "
-                        f"the model has a {wanted.type} for it. Cast the column in the model, or give it another name."
-                    )
-            self._are_properties_there = True
+        except DestinationRefused as error:
+            self._wrong_property = error
+            raise
 
     def _reach(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Make a request at the rate that Loops allows, again while it says that it was one too many."""

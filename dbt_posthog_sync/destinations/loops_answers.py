@@ -87,6 +87,19 @@ def existing_properties(reply: Reply) -> dict[str, str]:
     return {str(one.get("key")): str(one.get("type")) for one in document if isinstance(one, dict)}
 
 
+def check_property(wanted: ContactProperty, existing: str) -> None:
+    """Make sure that a contact property may hold what a sync writes.
+
+    Raises:
+        DestinationRefused: it has another type.
+    """
+    if not wanted.fits(existing):
+        raise DestinationRefused(
+            f"Loops has the contact property `{wanted.name}` with the type {existing}, and the model has a "
+            f"{wanted.type} for it. Cast the column in the model, or give it another name."
+        )
+
+
 def property_verdict(wanted: ContactProperty, reply: Reply) -> None:
     """Make sure that a contact property was created.
 

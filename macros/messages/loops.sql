@@ -6,8 +6,10 @@
   {%- set parts = [] -%}
   {%- if sync.loops.email -%}{%- do parts.append(dbt_posthog_sync.loops_member('"email"', dbt_posthog_sync.json_text(dbt_posthog_sync.loops_email(sync)))) -%}{%- endif -%}
   {%- if sync.loops.user_id -%}{%- do parts.append(dbt_posthog_sync.loops_member('"userId"', dbt_posthog_sync.json_text(dbt_posthog_sync.loops_user_id(sync)))) -%}{%- endif -%}
-  {%- if sync.object == 'events' -%}
+  {%- if sync.event and sync.event.column -%}
     {%- do parts.append(dbt_posthog_sync.member('"eventName"') ~ " || " ~ dbt_posthog_sync.json_text(dbt_posthog_sync.event_name(sync))) -%}
+  {%- elif sync.object == 'events' -%}
+    {%- do parts.append(dbt_posthog_sync.literal(',"eventName":' ~ sync.event.json)) -%}
   {%- endif -%}
   {{- return("substr(" ~ dbt_posthog_sync.joined(parts) ~ ", 2)") -}}
 {% endmacro %}
