@@ -40,7 +40,7 @@ class StandInConfig:
         query_seconds: time every HogQL query takes on top.
         blind_queries: how many queries over events come before anything is ingested and see none.
         quota_limited: what `/flags/` says is over its quota, such as `feature_flags`.
-        loops_url: where destinations find Loops, such as a stand-in for it; without it their requests are kept and
+        loops_url: where destinations find Loops, such as `LoopsStandIn.url`; without it their requests are kept and
             answered 200.
         test_account_filters: the project's own filter, which every event of no test account matches.
         v0_wire_bytes: largest v0 body as sent.

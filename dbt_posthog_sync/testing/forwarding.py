@@ -22,7 +22,7 @@ from dbt_posthog_sync.testing.hog_run import run
 from dbt_posthog_sync.testing.people import Person
 
 ATTEMPTS = 3
-LOOPS = "https://app.loops.so"
+LOOPS = "https://app.loops.so/api"
 _TIMEOUT = 10.0
 
 FindPerson: TypeAlias = Callable[[str], "Person | None"]
