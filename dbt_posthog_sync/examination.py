@@ -14,6 +14,7 @@ from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.http import RetryPolicy
 from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.key_check import CLOUD, KeyCheck
+from dbt_posthog_sync.loops_key_check import loops_key_checks
 from dbt_posthog_sync.manifest import Manifest, read_manifest
 from dbt_posthog_sync.personal_key_check import NAME as PERSONAL_KEY
 from dbt_posthog_sync.personal_key_check import PersonalKeyCheck
@@ -79,7 +80,10 @@ class Examination:
             for name in ("project API key", "ingestion", PERSONAL_KEY):
                 yield Check.not_checked(name, _NO_SETTINGS)
             return
-        yield from self._posthog_checks(self._settings)
+        needs_posthog = not self._syncs or any(sync.loops is None for sync in self._syncs)
+        if needs_posthog or self._send_test_event:
+            yield from self._posthog_checks(self._settings)
+        yield from loops_key_checks(self._syncs, self._settings.loops, self._options.environ)
 
     # What is written down.
 

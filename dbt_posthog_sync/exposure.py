@@ -227,7 +227,7 @@ class Exposure:
             nulls=route.nulls,
             cursor=route.cursor,
             backfill=route.backfill,
-            loops=LoopsTerms(self.api_key, route.email, route.user_id, self.mailing_lists),
+            loops=LoopsTerms(self.api_key, route.email, route.user_id, self.mailing_lists, self.file),
             path=self.path,
         )
 

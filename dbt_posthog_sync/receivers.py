@@ -163,7 +163,7 @@ class Receivers:
         if sync.loops is None or (not self._needs_keys and not self._environ.get(sync.loops.api_key, "").strip()):
             return None
         path = f"{sync.path}.api_key.env"
-        return loops_key(self._environ, sync.loops.api_key, exposure=sync.name, file=sync.model.file, path=path)
+        return loops_key(self._environ, sync.loops.api_key, exposure=sync.name, file=sync.file, path=path)
 
     def _project_key(self, syncs: tuple[Sync, ...]) -> str | None:
         """The key where it is needed; a plan uses it when it is there, to compare what it belongs to."""

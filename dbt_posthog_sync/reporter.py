@@ -12,7 +12,7 @@ from dbt_posthog_sync.gate import HeldBack
 from dbt_posthog_sync.ingestion_warning import meaning_of
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.proof import Proof
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync import LoopsObject, Sync
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
 
 if TYPE_CHECKING:  # `validate` needs no network, and importing requests takes longer than it does
@@ -70,7 +70,7 @@ def plan_text(plan: Plan) -> str:
         with_events = " and their events" if plan.deletion.events else ""
         lines.append(f"  would delete {_persons(plan.estimated_events)}{with_events}")
     else:
-        lines.append(f"  would send {plan.estimated_events:,} {'event' if plan.estimated_events == 1 else 'events'}")
+        lines.append(f"  would send {plan.estimated_events:,} {_noun(plan)}")
     lines += _notes(plan)
     examples = dict(staged.examples)
     lines += [f"  rejected: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.rejected]
@@ -79,13 +79,25 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _noun(plan: Plan) -> str:
+    noun = "contact" if plan.object == LoopsObject.CONTACTS.value else "event"
+    return noun if plan.estimated_events == 1 else f"{noun}s"
+
+
+def _keeper(kind: str) -> str:
+    """Who keeps what has left the model."""
+    return "Loops" if kind in {one.value for one in LoopsObject} else "PostHog"
+
+
 def _notes(plan: Plan) -> list[str]:
     """What is to be known about a plan beside its sums."""
     lines = []
     if plan.outside:
         lines.append(f"  {_rows(plan.outside)} outside the cursor's window, not looked at (--full-scan looks at all)")
     if plan.removed and plan.deletion is None:
-        lines.append(f"  {_rows(plan.removed)} gone from the model since the last run; PostHog keeps them")
+        lines.append(
+            f"  {_rows(plan.removed)} gone from the model since the last run; {_keeper(plan.object)} keeps them"
+        )
     if plan.mapping_changed:
         lines.append("  the annotation changed since the last run")
     if plan.dropped_properties:
@@ -151,7 +163,7 @@ def run_text(run: SyncRun) -> str:
     if counts.outside:
         lines.append(f"  {_rows(counts.outside)} outside the cursor's window")
     if counts.removed:
-        lines.append(f"  {_rows(counts.removed)} gone from the model; PostHog keeps them")
+        lines.append(f"  {_rows(counts.removed)} gone from the model; what was sent of them stays")
     if counts.warned:
         lines.append(f"  {counts.warned:,} stored by PostHog without a person")
     lines += [f"  rejected: {rows:,} x {reason}" for reason, rows in run.reasons]
@@ -257,10 +269,12 @@ def proof_values(proof: Proof) -> dict[str, Any]:
 
 
 def request_text(sync_name: str, request: RenderedRequest) -> str:
-    """A request as it would be sent, readable: headers, then the body with a line an event."""
+    """A request as it would be sent, readable: headers, then the body, of a batch with a line an event."""
     body = json.loads(request.body)
-    events = body.pop("batch")
+    events = body.pop("batch", None)
     lines = [f"{sync_name}: {request.method} {request.url}", *(f"{name}: {value}" for name, value in request.headers)]
+    if events is None:
+        return "\n".join([*lines, "", json.dumps(body, ensure_ascii=False), ""])
     lines += ["", json.dumps({**body, "batch": f"{len(events)} events, below"}, ensure_ascii=False)]
     return "\n".join([*lines, *(json.dumps(event, ensure_ascii=False) for event in events), ""])
 

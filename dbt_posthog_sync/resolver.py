@@ -75,7 +75,7 @@ class _Resolver:
 
     def __init__(self, sync: Sync, columns: Sequence[RelationColumn]) -> None:
         self._sync = sync
-        self._columns = _Columns(sync.model.name, sync.model.file, {c.name: c for c in columns})
+        self._columns = _Columns(sync.model.name, sync.file, {c.name: c for c in columns})
         self._problems: list[Problem] = []
 
     def resolve(self) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
@@ -112,7 +112,7 @@ class _Resolver:
         return resolved, ()
 
     def _problem(self, message: str, advice: str, path: str) -> None:
-        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.model.file, self._path(path)))
+        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.file, self._path(path)))
 
     def _path(self, inside: str) -> str:
         return f"{self._sync.path}.{inside}"

@@ -194,12 +194,14 @@ class LoopsTerms:
         email: column with the e-mail address; None for events that name their contact by user id alone.
         user_id: column with the user's own id of the contact, or None.
         mailing_lists: (id, subscribed) pairs, the same for every row.
+        file: path of the YAML file with the exposure.
     """
 
     api_key: str
     email: Column | None
     user_id: Column | None
     mailing_lists: tuple[tuple[str, bool], ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,11 @@ class Sync:
     def id(self) -> str:
         """Identity of the sync's state: project and name, nothing that a rename of the model changes."""
         return hashlib.sha256(f"{self.project}\x1f{self.name}".encode()).hexdigest()[:16]
+
+    @property
+    def file(self) -> str:
+        """Path of the file with what the user wrote: an exposure has one of its own."""
+        return self.model.file if self.loops is None else self.loops.file
 
     @property
     def needs_identities(self) -> bool:

@@ -215,7 +215,7 @@ def test_refusals_slow_down_and_passing_requests_speed_up_again() -> None:
     clock.now = 5.0
     rate.refused(20.0)
     assert rate.reserve() == 20.0
-    for _ in range(30):
+    for _ in range(60):
         rate.passed()
     assert rate.per_second == 10
     for step in range(20):
@@ -245,14 +245,15 @@ def test_stand_in_answers_as_loops_does() -> None:
             "firstName": "Anna",
         }  # fmt: skip
         assert ask("GET", "/v1/lists").json()[0]["id"] == "l1"
-        for body in (
+        wrong: list[object] = [
             [],
             {},
             {"email": "x"},
             {"email": "a@b", "plan": 1},
-            {"email": "a@b", "mailingLists": {"l2": True}},
-        ):
-            assert ask("PUT", "/v1/contacts/update", body).status_code == 400
+            {"userId": "u", "subscribed": "yes"},
+        ]
+        wrong += [{"email": "a@b", "mailingLists": {"l2": True}}, {"email": "a@b", "mailingLists": {"l1": 1}}]
+        assert {ask("PUT", "/v1/contacts/update", body).status_code for body in wrong} == {400}
         for event in ({"email": "a@b"}, {"email": "a@b", "eventName": "x", "eventProperties": {"a": [1]}}):
             assert ask("POST", "/v1/events/send", event).status_code == 400
         assert ask("POST", "/v1/events/send", {"userId": "new", "eventName": "x", "lastName": "B"}).status_code == 200
@@ -263,8 +264,6 @@ def test_stand_in_answers_as_loops_does() -> None:
         assert ask("GET", "/v1/nowhere").status_code == 404
         assert ask("GET", "/v1/events/send").status_code == 405
         answers = [requests.get(f"{loops.url}/v1/lists", headers=headers, timeout=5) for _ in range(3)]
-        assert [one.status_code for one in answers] == [200, 200, 429][-len(answers) :] or answers[
-            -1
-        ].status_code == 429
+        assert answers[-1].status_code == 429
         assert answers[-1].headers["x-ratelimit-remaining"] == "0"
         assert "Retry-After" not in answers[-1].headers
