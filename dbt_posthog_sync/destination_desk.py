@@ -93,15 +93,18 @@ class DestinationDesk:
     def _applied(self, provisioner: Provisioner, change: Change) -> SyncError | None:
         """Do one change and tell it; an error is told and keeps nothing else from being done."""
         error: SyncError | None = None
+        is_unproven = False
         try:
             if isinstance(change, Create | Update | Disable):
-                provisioner.apply(change)
+                is_unproven = provisioner.apply(change).is_unproven
         except SyncError as raised:
             error = raised
         if not self._is_json:
             click.echo(change_text(change).replace("would be ", "was not " if error else ""))
         if error is not None:
             say(f"Error: {error}")
+        if is_unproven:
+            say("Note: its filters pass the made-up event of the test over; `destinations test` tries rows.")
         return error
 
     def status(self) -> int:

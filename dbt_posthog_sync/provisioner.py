@@ -39,6 +39,24 @@ class Provision:
 
 
 @dataclass(frozen=True, slots=True)
+class Applied:
+    """A change that was done.
+
+    Attributes:
+        function: as it is now.
+        trial: the test before; None where nothing was to be enabled.
+    """
+
+    function: HogFunction
+    trial: Trial | None = None
+
+    @property
+    def is_unproven(self) -> bool:
+        """True where the made-up event of the test made no request: filters or a template passed it over."""
+        return self.trial is not None and not self.trial.requests
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What is asked of a provisioner.
 
@@ -104,8 +122,8 @@ class Provisioner:
         if problems:
             raise SettingsError(*problems)
 
-    def apply(self, change: Create | Update | Disable) -> HogFunction:
-        """Do one change, and return the function as it is now.
+    def apply(self, change: Create | Update | Disable) -> Applied:
+        """Do one change.
 
         Raises:
             UnsafePlan: PostHog's test of the function failed, or another one came to be meanwhile; it is not enabled.
@@ -118,7 +136,7 @@ class Provisioner:
             case Update():
                 return self._update(change)
             case Disable(function, _):
-                return self._api.update(function, {"enabled": False})
+                return Applied(self._api.update(function, {"enabled": False}))
 
     def totals(self, change: Change) -> Mapping[str, int]:
         """How many runs of a function ended how; nothing where there is no function."""
@@ -154,7 +172,7 @@ class Provisioner:
         wish = self._wish
         return Comparison(wish.project, functions, self._keys, wish.adopts, wish.resends_keys)
 
-    def _create(self, wanted: WantedFunction) -> HogFunction:
+    def _create(self, wanted: WantedFunction) -> Applied:
         key = self._keys[wanted.exposure.api_key]
         body = wanted.body(key, KeyMark.of(key))
         try:
@@ -169,22 +187,22 @@ class Provisioner:
                 f"{wanted.exposure.name}: {len(made)} functions carry its marker now, so another process works on it "
                 "too. Nothing is enabled; delete all but one of them in PostHog, and run this again."
             )
-        self.tried(wanted)
-        return self._api.update(made[0], {"enabled": True})
+        trial = self.tried(wanted)
+        return Applied(self._api.update(made[0], {"enabled": True}), trial)
 
-    def _update(self, change: Update) -> HogFunction:
+    def _update(self, change: Update) -> Applied:
         wanted, key = change.wanted, self._keys.get(change.wanted.exposure.api_key)
         marker = Marker.in_text(change.function.description)
         sent, mark = (key, KeyMark.of(key)) if change.sends_key and key else (None, marker.key if marker else None)
-        self.tried(wanted)
+        trial = self.tried(wanted)
         try:
-            return self._api.update(change.function, {**wanted.body(sent, mark), "enabled": True}, sent)
+            now = self._api.update(change.function, {**wanted.body(sent, mark), "enabled": True}, sent)
         except ChangedMeanwhile as error:
             # A repeat after a lost answer meets its own change.
             now = self._api.function(change.function.id)
             if differences(now, wanted, is_key_other=self._comparison((now,)).is_key_other(now, wanted.exposure)):
                 raise ChangedMeanwhile(f"{wanted.exposure.name}: {error}") from error
-            return now
+        return Applied(now, trial)
 
     def _made(self, exposure: Exposure) -> list[HogFunction]:
         found = ((one, Marker.in_text(one.description)) for one in self._api.functions())

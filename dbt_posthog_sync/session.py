@@ -17,7 +17,7 @@ from dbt_posthog_sync.access import Access
 from dbt_posthog_sync.courier import CourierSettings
 from dbt_posthog_sync.destinations import Refusal, RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
-from dbt_posthog_sync.forwarding.feed import feed_of
+from dbt_posthog_sync.forwarding.feed import Feed, feed_of
 from dbt_posthog_sync.gate import Gate, HeldBack
 from dbt_posthog_sync.mock import mocked_requests
 from dbt_posthog_sync.plan import Plan, PlannedForwarding
@@ -137,6 +137,12 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    @property
+    def feeds(self) -> Mapping[str, Feed]:
+        """The selected syncs that PostHog hands on to Loops, by name: they are sent slowly."""
+        found = {sync.name: feed_of(sync, self._project.exposures) for sync in self._syncs}
+        return {name: feed for name, feed in found.items() if feed is not None}
 
     @property
     def held_back(self) -> tuple[HeldBack, ...]:

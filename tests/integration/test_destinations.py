@@ -256,6 +256,15 @@ def test_test_that_fails_leaves_the_new_one_disabled(shop_of_people: Shop) -> No
     assert [one.is_enabled for one in functions(shop_of_people)] == [True]
 
 
+def test_test_that_proves_nothing_is_told(shop_of_people: Shop) -> None:
+    only = {"properties": [{"key": "plan", "value": "pro", "type": "person"}]}
+    expose(shop_of_people, loops_contacts={**CONTACTS, "filters": only})
+    answer = shop_of_people("destinations", "apply")
+    assert (answer.code, functions(shop_of_people)[0].is_enabled) == (0, True)
+    assert "its filters pass the made-up event of the test over" in answer.err
+    assert "Note" not in shop_of_people("destinations", "apply").err
+
+
 def test_own_code_is_a_changed_copy_and_follows_the_exposure(applied: Shop) -> None:
     with_lists = {**EVENTS, "user_id": "distinct_id", "mailing_lists": {"cm06": True}}
     expose(applied, loops_contacts=CONTACTS, loops_orders=with_lists)
