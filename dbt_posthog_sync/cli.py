@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import sys
@@ -236,17 +237,24 @@ def schema(settings: bool) -> None:
     click.echo((Path(__file__).parent / name).read_text(encoding="utf-8"), nl=False)
 
 
-@cli.command(epilog=_example("dbt-posthog-sync sandbox --port 8010"))
+@cli.command(epilog=_example("dbt-posthog-sync sandbox --port 8010 --loops-port 8011"))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8010, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
-def sandbox(host: str, port: int) -> None:
-    """Start a local stand-in for PostHog, for demos and tests."""
-    from dbt_posthog_sync.testing import serve
+@click.option("--loops-port", type=click.IntRange(0, 65535), help="Port on which Loops is played too.")
+def sandbox(host: str, port: int, loops_port: int | None) -> None:
+    """Start a local stand-in for PostHog, and one for Loops, for demos and tests."""
+    from dbt_posthog_sync.testing import LoopsStandIn, serve
 
+    ports, ready = f"{host}:{port}", "The stand-in for {} answers at {}. Ctrl-C ends it."
     try:
-        serve(host, port, ready=lambda url: say(f"The stand-in for PostHog answers at {url}. Ctrl-C ends it."))
+        with contextlib.ExitStack() as stack:
+            if loops_port is not None:
+                ports = f"{ports} or {host}:{loops_port}"
+                loops = stack.enter_context(LoopsStandIn(host=host, port=loops_port))
+                say(ready.format("Loops", loops.url))
+            serve(host, port, ready=lambda url: say(ready.format("PostHog", url)))
     except OSError as error:
-        raise UserError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
+        raise UserError(f"{ports} cannot be listened on: {error.strerror}. Name another --port.") from error
 
 
 cli.add_command(destinations)

@@ -41,7 +41,11 @@ def loops_settings(
     rate = section.get("requests_per_second", LOOPS_REQUESTS_PER_SECOND)
     variable = written.get("env") if isinstance(written, Mapping) else None
     if isinstance(variable, str):
-        written = environ.get(variable, "").strip() or LOOPS_HOST
+        written = environ.get(variable, "").strip()
+        if not written:  # a test that forgot it must not reach Loops itself
+            message = f"the environment variable {variable} is not set."
+            advice = f"Set it to the address of Loops' API, such as {LOOPS_HOST}."
+            return LoopsSettings(), (Problem(message, advice, file=file, path=_PATH),)
     if not isinstance(written, str) or not isinstance(rate, (int, float)):
         return LoopsSettings(), ()  # the schema says what is wrong
     try:

@@ -72,13 +72,14 @@ class LoopsStandIn:
         faults: FaultPlan | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.config = config or LoopsStandInConfig()
         self.team = LoopsTeam(self.config, clock)
         self._faults = faults
         self._clock = clock
-        self._port = port
+        self._address = (host, port)
         self._lock = threading.Lock()
         self._requests: list[LoopsRequest] = []
         self._number = 0
@@ -86,8 +87,8 @@ class LoopsStandIn:
         self._server: _Server | None = None
 
     def __enter__(self) -> LoopsStandIn:
-        self._server = _Server(("127.0.0.1", self._port), self)
-        self._port = self._server.server_port
+        self._server = _Server(self._address, self)
+        self._address = (self._address[0], self._server.server_port)
         self._server.start()
         return self
 
@@ -101,7 +102,7 @@ class LoopsStandIn:
     @property
     def url(self) -> str:
         """Address of the API, to point a client at."""
-        return f"http://127.0.0.1:{self._port}{PREFIX}"
+        return f"http://{self._address[0]}:{self._address[1]}{PREFIX}"
 
     @property
     def api_key(self) -> str:

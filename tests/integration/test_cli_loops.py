@@ -37,7 +37,7 @@ def post(shop: Shop, loops: LoopsStandIn, monkeypatch: pytest.MonkeyPatch) -> Sh
     return shop
 
 
-def settings(shop: Shop, host: str, **changes: Any) -> None:
+def settings(shop: Shop, host: object, **changes: Any) -> None:
     shop.settings(loops={"host": host, "requests_per_second": 100}, **changes)
 
 
@@ -156,8 +156,14 @@ def test_debug_tests_the_key(post: Shop, loops: LoopsStandIn) -> None:
 def test_address_that_a_key_may_not_go_to_is_refused(post: Shop) -> None:
     settings(post, "http://loops.example.com/api")
     assert "is no address that a key may be sent to" in post.complaint("run", code=2)
-    settings(post, {"env": "LOOPS_HOST"})  # type: ignore[arg-type]
-    assert post("plan").code == 0
+
+
+def test_address_may_come_from_the_environment(post: Shop, loops: LoopsStandIn, monkeypatch: Any) -> None:
+    settings(post, {"env": "SHOP_LOOPS"})
+    assert "the environment variable SHOP_LOOPS is not set." in post.complaint("plan", code=2)
+    monkeypatch.setenv("SHOP_LOOPS", loops.url)
+    assert discreet(post("run", "--select", "loops_contacts")).code == 0
+    assert len(loops.team.contacts) == 2
 
 
 def test_problem_of_an_exposure_stops_every_command(post: Shop) -> None:
