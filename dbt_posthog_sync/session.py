@@ -111,6 +111,7 @@ class Session:
         self._run_id = str(uuid.uuid4())
         self._stack = ExitStack()
         self._runner: Runner | None = None
+        self._feeds: dict[str, Feed | None] = {}
         self._is_stopped = False
 
     def __enter__(self) -> Session:
@@ -139,12 +140,6 @@ class Session:
         self._stack.__exit__(kind, error, trace)
 
     @property
-    def feeds(self) -> Mapping[str, Feed]:
-        """The selected syncs that PostHog hands on to Loops, by name: they are sent slowly."""
-        found = {sync.name: feed_of(sync, self._project.exposures) for sync in self._syncs}
-        return {name: feed for name, feed in found.items() if feed is not None}
-
-    @property
     def held_back(self) -> tuple[HeldBack, ...]:
         """The selected syncs that dbt's results hold back; nothing below plans or runs them."""
         return self._held_back
@@ -161,7 +156,7 @@ class Session:
             try:
                 planner.check_not_renamed(resolved, self._known_names)
                 plan = planner.with_samples(planner.plan(resolved, RunIdentity(self._run_id)))
-                if (feed := feed_of(resolved.sync, self._project.exposures)) is not None:
+                if (feed := self._feed(resolved.sync)) is not None:
                     plan = replace(plan, forwarding=PlannedForwarding(feed.exposures, feed.events_per_second))
                 plan.guard(self._settings.limits)
             except UnsafePlan as error:
@@ -222,12 +217,28 @@ class Session:
         for resolved in planner.resolve(self._syncs):
             is_posthog = resolved.sync.loops is None
             receiver = posthog if is_posthog else self._receivers.of(resolved, mock=self._options.mock)
-            feed = feed_of(resolved.sync, self._project.exposures)
-            if feed is not None:
+            if (feed := self._feed(resolved.sync)) is not None:
                 shards = self._options.shard.of if self._options.shard else 1
                 receiver = receiver.paced(feed.events_per_second / shards)
             routed.append((resolved, planner if is_posthog else self._planner(receiver), receiver))
         return routed
+
+    def feeds(self) -> Mapping[str, Feed]:
+        """The selected syncs that PostHog hands on to Loops, by name: they are sent slowly."""
+        found = {sync.name: self._feed(sync) for sync in self._syncs}
+        return {name: feed for name, feed in found.items() if feed is not None}
+
+    def _feed(self, sync: Sync) -> Feed | None:
+        """The feed that a sync is; where a column names its events, the warehouse says whether it holds the name."""
+
+        def has_event(name: str) -> bool:
+            planner = Planner(self._warehouse, PlanSettings(self._settings.state_schema, destination=None))
+            arguments = planner.arguments(planner.resolve([sync])[0], None, RunIdentity(self._run_id))
+            return bool(self._warehouse.rows("has_event", sync=arguments.for_macro(), name=name))
+
+        if sync.name not in self._feeds:
+            self._feeds[sync.name] = feed_of(sync, self._project.exposures, has_event)
+        return self._feeds[sync.name]
 
     def stop(self) -> None:
         """Finish what is in flight and end. Safe in a signal handler."""

@@ -7,17 +7,19 @@ written to `.demo/` beside this file.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbt_posthog_sync.testing import LoopsStandIn, LoopsStandInConfig, Person, StandIn
+from dbt_posthog_sync.testing import LoopsStandIn, LoopsStandInConfig, Person, StandIn, StandInConfig
 
 SHOP = Path(__file__).resolve().parent
 SCRATCH = SHOP / ".demo"
@@ -26,8 +28,8 @@ SCRATCH = SHOP / ".demo"
 FIRST_DAY_ROWS = 15_165
 CHANGES_OF_A_DAY = 64
 
-# What the direct exposures come to in Loops. A day brings one more loyal customer and ten orders; Loops makes contacts of
-# the five others who ordered, because it knows nobody by their addresses.
+# What the direct exposures come to in Loops. A day brings one more loyal customer and ten orders; Loops makes contacts
+# of the five others who ordered, because it knows nobody by their addresses.
 FIRST_DAY_CONTACTS = 40
 CONTACTS_OF_A_DAY = 6
 EVENTS_OF_A_DAY = 10
@@ -53,7 +55,10 @@ def main() -> int:
     """Run the demo; the result is the exit code."""
     begun = time.monotonic()
     try:
-        with StandIn() as posthog, LoopsStandIn(LoopsStandInConfig(mailing_lists=(MAILING_LIST,))) as loops:
+        with (
+            LoopsStandIn(LoopsStandInConfig(mailing_lists=(MAILING_LIST,))) as loops,
+            StandIn(StandInConfig(loops_url=loops.url)) as posthog,
+        ):
             _demonstrate(posthog, loops)
     except BrokenPromiseError as error:
         _say(f"\nThe demo failed: {error}")
@@ -106,6 +111,38 @@ def _demonstrate(posthog: StandIn, loops: LoopsStandIn) -> None:
     _say(_change(before, posthog.project.persons))
     _title("What Loops holds now")
     _say(_contacts(loops))
+    _forward(environment, posthog, loops)
+
+
+def _forward(environment: dict[str, str], posthog: StandIn, loops: LoopsStandIn) -> None:
+    """Bring the exposures with `via: posthog` to PostHog, and let a customer sign in on the web site."""
+    _title("Destinations of PostHog: what Loops would get for rows of the model")
+    _run(environment, "dbt-posthog-sync", "destinations", "test", "loops_signed_in", "--rows", "1")
+    _title("They are made as the exposures say; a second time there is nothing to do")
+    _run(environment, "dbt-posthog-sync", "destinations", "apply")
+    _run(environment, "dbt-posthog-sync", "destinations", "apply")
+    _title("A customer signs in on the web site, and asks for an offer")
+    known = {contact.email for contact in loops.team.contacts}
+    person = next(one for one in posthog.project.persons if one.properties.get("email") not in {None, *known})
+    events_before = len(loops.team.events)
+    _capture(posthog, "$identify", person.distinct_ids[0])
+    _capture(posthog, "offer requested", person.distinct_ids[0], product="Fountain pen")
+    contact = next(one for one in loops.team.contacts if one.email == person.properties["email"])
+    _expect("the shop's number as userId", person.distinct_ids[0], contact.user_id)
+    _expect("the plan of the customer", person.properties["plan"], contact.properties.get("planName"))
+    _expect("one event", 1, len(loops.team.events) - events_before)
+    _expect("a place on the mailing list", {MAILING_LIST}, set(contact.mailing_lists))
+    _say(f"  Loops has {contact.user_id} now: {json.dumps(dict(contact.properties))}")
+    _say(f"  and the event `{loops.team.events[-1].name}`: {json.dumps(dict(loops.team.events[-1].properties))}")
+
+
+def _capture(posthog: StandIn, event: str, distinct_id: str, **properties: str) -> None:
+    """Send an event as a web site does."""
+    body = {"api_key": posthog.token, "batch": [{"event": event, "distinct_id": distinct_id, "properties": properties}]}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{posthog.url}/batch/", json.dumps(body).encode(), headers)  # noqa: S310 - ours
+    with urllib.request.urlopen(request) as response:  # noqa: S310
+        _expect("a taken event", 200, response.status)
 
 
 def _environment(posthog: StandIn, loops: LoopsStandIn) -> dict[str, str]:
@@ -116,6 +153,8 @@ def _environment(posthog: StandIn, loops: LoopsStandIn) -> dict[str, str]:
         "SHOP_DUCKDB_PATH": str(SCRATCH / "shop.duckdb"),
         "SHOP_POSTHOG_HOST": posthog.url,
         "POSTHOG_PROJECT_API_KEY": posthog.token,
+        "POSTHOG_PERSONAL_API_KEY": posthog.personal_key,
+        "POSTHOG_PROJECT_ID": "1",
         "SHOP_LOOPS_HOST": loops.url,
         "LOOPS_API_KEY": loops.api_key,
         "DBT_TARGET_PATH": str(SCRATCH / "target"),

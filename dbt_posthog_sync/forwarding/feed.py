@@ -8,8 +8,9 @@ would be told.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dbt_posthog_sync.exposure import EventFilter, Exposure, Forwarding, PropertyFilter
 from dbt_posthog_sync.sync import Behavior, Constant, LoopsObject, ObjectType, Sync
@@ -25,6 +26,11 @@ _EVENT_OF: Mapping[ObjectType | LoopsObject, str] = {
     ObjectType.GROUP: "$groupidentify",
     ObjectType.PAGE: "$pageview",
 }
+
+_COMMANDS = frozenset({"$set", "$identify", "$create_alias", "$merge_dangerously", "$groupidentify", "$snapshot"})
+
+HasEvent: TypeAlias = Callable[[str], bool]
+"""Tells whether rows of a model have an event of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +49,21 @@ class Feed:
         return FORWARDED_PER_SECOND / len(self.exposures)
 
 
-def feed_of(sync: Sync, exposures: Iterable[Exposure]) -> Feed | None:
-    """The feed that a sync is; None where it sets off none of these exposures' destinations."""
-    names = tuple(one.name for one in exposures if isinstance(one.route, Forwarding) and _sets_off(sync, one.route))
+def _may_have(_name: str) -> bool:
+    return True
+
+
+def feed_of(sync: Sync, exposures: Iterable[Exposure], has_event: HasEvent = _may_have) -> Feed | None:
+    """The feed that a sync is; None where it sets off none of these exposures' destinations.
+
+    Args:
+        sync: the sync.
+        exposures: of the project.
+        has_event: tells whether rows have an event name, where a column holds it; without it any may be there.
+    """
+    names = tuple(
+        one.name for one in exposures if isinstance(one.route, Forwarding) and _sets_off(sync, one.route, has_event)
+    )
     return Feed(names) if names else None
 
 
@@ -55,18 +73,20 @@ def feeding(exposure: Exposure, syncs: Iterable[Sync]) -> tuple[Sync, ...]:
     return tuple(sync for sync in syncs if sync.model.unique_id in ids and feed_of(sync, [exposure]) is not None)
 
 
-def _sets_off(sync: Sync, route: Forwarding) -> bool:
+def _sets_off(sync: Sync, route: Forwarding, has_event: HasEvent) -> bool:
     if sync.loops is not None or sync.behavior is Behavior.DELETE or not _may_hold(route.filters.properties):
         return False
-    return any(_is_sent(sync, wanted) and _may_hold(wanted.properties) for wanted in route.filters.events)
+    return any(_may_hold(wanted.properties) and _is_sent(sync, wanted, has_event) for wanted in route.filters.events)
 
 
-def _is_sent(sync: Sync, wanted: EventFilter) -> bool:
-    """Tell whether a sync may send events of a name; a column may hold any."""
+def _is_sent(sync: Sync, wanted: EventFilter, has_event: HasEvent) -> bool:
+    """Tell whether a sync sends events of a name. A row whose column holds a command of PostHog's is never sent."""
     name = _EVENT_OF.get(sync.object)
-    if name is None:
-        return wanted.name == str(sync.event.value) if isinstance(sync.event, Constant) else True
-    return wanted.name == name
+    if name is not None:
+        return wanted.name == name
+    if isinstance(sync.event, Constant):
+        return wanted.name == str(sync.event.value)
+    return wanted.name not in _COMMANDS and has_event(wanted.name)
 
 
 def _may_hold(conditions: Iterable[PropertyFilter]) -> bool:

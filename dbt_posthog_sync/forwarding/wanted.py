@@ -139,7 +139,8 @@ def _properties(exposure: Exposure, route: Forwarding) -> dict[str, Any]:
     if is_of_contacts and route.user_id is ForwardedUserId.DISTINCT_ID:
         found["userId"] = "{event.distinct_id}"
     if is_of_contacts and exposure.mailing_lists:
-        found["mailingLists"] = f"{{{hog_flags(exposure.mailing_lists)}}}"
+        # With a blank, because two braces in a row are another template language of PostHog's.
+        found["mailingLists"] = f"{{ {hog_flags(exposure.mailing_lists)} }}"
     return found
 
 
@@ -160,4 +161,6 @@ def _event(order: int, event: EventFilter) -> dict[str, Any]:
 
 def _condition(one: PropertyFilter) -> dict[str, Any]:
     value = list(one.value) if isinstance(one.value, tuple) else one.value
+    if value is None:  # PostHog's own form repeats the operator where there is nothing to compare with
+        value = one.operator
     return {"key": one.key, "type": one.type, "operator": one.operator, "value": value}

@@ -7,3 +7,8 @@
 {% macro create_few_rows(relation, name, most) %}
   create temporary table {{ dbt_posthog_sync.few_rows_relation(name) }} as select * from {{ relation }} limit {{ most }}
 {% endmacro %}
+
+{# A row where the model has an event of this name. #}
+{% macro has_event(sync, name) %}
+  select 1 from {{ sync.relation }} m where {{ dbt_posthog_sync.event_name(sync) }} = {{ dbt_posthog_sync.literal(name) }} limit 1
+{% endmacro %}

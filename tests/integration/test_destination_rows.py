@@ -193,3 +193,12 @@ def test_orders_reach_loops_as_events(shop: Shop, monkeypatch: pytest.MonkeyPatc
         "eventProperties": {"amount": 9.5},
         "mailingLists": {"cm06": True, "cm07": False},
     }
+
+
+def test_column_of_event_names_is_looked_into(postgres_shop: Shop) -> None:
+    shop = postgres_shop
+    shop.annotate({**ORDERS, "event": "customer"})
+    shop.build((1, "u1", 9.5))
+    for name, is_slow in (("u1", True), ("u2", False)):
+        expose(shop, loops_orders={**EVENTS, "filters": {"events": [name]}})
+        assert ("so a run sends 5 a second" in shop("plan").out) is is_slow

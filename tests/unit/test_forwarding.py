@@ -136,6 +136,13 @@ def test_filters_are_all_spelled_out() -> None:
     ]
     assert found["properties"] == [{"key": "plan", "type": "person", "operator": "exact", "value": ["a", "b"]}]
     assert found["filter_test_accounts"] is False
+    is_set = {"properties": [{"key": "plan", "operator": "is_set"}]}
+    assert wanted_of({**EVENTS, "filters": is_set}).filters["properties"][0]["value"] == "is_set"
+
+
+def test_mailing_lists_are_no_template_of_the_other_kind() -> None:
+    lists = wanted_of({**CONTACTS, **LISTS}).inputs["properties"]["value"]["mailingLists"]
+    assert lists == "{ {'l1': true, 'l2': false} }"
 
 
 # Code of its own.
@@ -254,6 +261,7 @@ def test_line_that_is_no_request_stays_a_line() -> None:
         ({**ORDERS, "event": {"value": "order"}}, {"events": ["order"]}, True),
         ({**ORDERS, "event": {"value": "order"}}, {"events": ["refund"]}, False),
         ({**ORDERS, "event": "name"}, {"events": ["refund"]}, True),
+        ({**ORDERS, "event": "name"}, {"events": ["$set", "$identify"]}, False),
     ],
 )  # fmt: skip
 def test_syncs_that_set_off_a_destination_are_known(
@@ -265,6 +273,12 @@ def test_syncs_that_set_off_a_destination_are_known(
     if feed is not None:
         assert (feed.exposures, feed.events_per_second) == (("loops",), 5.0)
         assert feed_of(found.syncs[0], [found.exposures[0]] * 2) == replace(feed, exposures=("loops", "loops"))
+
+
+def test_column_of_event_names_feeds_what_its_rows_have() -> None:
+    found = annotated({**EVENTS, "filters": {"events": ["a", "refund"]}}, {**ORDERS, "event": "name"})
+    assert feed_of(found.syncs[0], found.exposures, lambda name: name == "refund") is not None
+    assert feed_of(found.syncs[0], found.exposures, lambda name: name == "order") is None
 
 
 def advice(annotation: Mapping[str, Any], sync: Mapping[str, Any] | None = None) -> str:
