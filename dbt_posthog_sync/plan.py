@@ -121,6 +121,7 @@ class Plan:
         only_rejects: true when only rejected rows are looked at, which says nothing about the model as a whole.
         mapping_changed: true when the annotation decides differently what is sent than it did in the last run.
         dropped_properties: properties that the annotation had in the last run and has no more; PostHog keeps them.
+        requests_per_second: at which rate the messages go, one by one; None where they go in batches.
         hash_changed: true when the warehouse hashes rows differently than in the last run.
         samples: a few messages.
         forwarding: set where PostHog hands the events on to Loops.
@@ -139,6 +140,7 @@ class Plan:
     only_rejects: bool = False
     mapping_changed: bool = False
     dropped_properties: tuple[str, ...] = ()
+    requests_per_second: float | None = None
     hash_changed: bool = False
     samples: tuple[Sample, ...] = ()
     forwarding: PlannedForwarding | None = None

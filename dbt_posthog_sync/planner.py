@@ -50,6 +50,7 @@ class PlanSettings:
         only_rejects: look only at rows that are rejected.
         identities: where it is found which persons PostHog has.
         deletion: what a sync that deletes persons may do.
+        requests_per_second: at which rate messages go, one by one; None where they go in batches.
     """
 
     schema: str
@@ -62,6 +63,7 @@ class PlanSettings:
     only_rejects: bool = False
     identities: IdentitySettings = field(default_factory=IdentitySettings)
     deletion: Deletion = field(default_factory=Deletion)
+    requests_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ class Planner:
             only_rejects=settings.only_rejects,
             mapping_changed=stored is not None and stored.fingerprint != arguments.resolved.fingerprint,
             dropped_properties=_dropped_properties(arguments.resolved, stored),
+            requests_per_second=settings.requests_per_second,
             hash_changed=continuity is not None and continuity.hash_changed(),
         )
         return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)

@@ -37,6 +37,7 @@ class Receiver:
         identity: to whom state belongs; None where no key is at hand.
         delivery: how batches travel.
         oldest_first: true when events must be sent in order of time.
+        requests_per_second: at which rate messages go, one by one; None where they go in batches.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Receiver:
     identity: str | None
     delivery: DeliverySettings
     oldest_first: bool = False
+    requests_per_second: float | None = None
 
     def paced(self, events_per_second: float) -> Receiver:
         """The same, sent no faster than this, in batches that are no bursts either."""
@@ -156,7 +158,8 @@ class Receivers:
             in_flight=in_flight,
             retry=RetryPolicy(total_seconds=delivery.retry_seconds),
         )
-        return Receiver(LOOPS, destination, destination.identity if key else None, travel)
+        identity = destination.identity if key else None
+        return Receiver(LOOPS, destination, identity, travel, requests_per_second=settings.requests_per_second)
 
     def _loops_key(self, sync: Sync) -> Secret | None:
         """The key where it is needed; a plan uses it when it is there."""

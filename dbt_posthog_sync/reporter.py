@@ -70,7 +70,7 @@ def plan_text(plan: Plan) -> str:
         with_events = " and their events" if plan.deletion.events else ""
         lines.append(f"  would delete {_persons(plan.estimated_events)}{with_events}")
     else:
-        lines.append(f"  would send {plan.estimated_events:,} {_noun(plan)}")
+        lines.append(f"  would send {plan.estimated_events:,} {_noun(plan)}{_duration(plan)}")
     lines += _notes(plan)
     examples = dict(staged.examples)
     lines += [f"  rejected: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.rejected]
@@ -82,6 +82,15 @@ def plan_text(plan: Plan) -> str:
 def _noun(plan: Plan) -> str:
     noun = "contact" if plan.object == LoopsObject.CONTACTS.value else "event"
     return noun if plan.estimated_events == 1 else f"{noun}s"
+
+
+def _duration(plan: Plan) -> str:
+    """How long a rate of single requests makes it, where that is long enough to matter."""
+    seconds = plan.estimated_events / plan.requests_per_second if plan.requests_per_second else 0.0
+    if seconds < 60:
+        return ""
+    words = f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
+    return f", about {words} at {plan.requests_per_second:g} requests a second"
 
 
 def _keeper(kind: str) -> str:

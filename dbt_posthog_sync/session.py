@@ -307,6 +307,7 @@ class Session:
                 destination=receiver.identity,
                 max_message_bytes=receiver.destination.max_message_bytes,
                 oldest_first=receiver.oldest_first,
+                requests_per_second=receiver.requests_per_second,
                 full_scan=self._options.full_scan,
                 full_refresh=self._options.full_refresh,
                 rebaseline=self._options.rebaseline,

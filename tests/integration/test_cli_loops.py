@@ -37,8 +37,8 @@ def post(shop: Shop, loops: LoopsStandIn, monkeypatch: pytest.MonkeyPatch) -> Sh
     return shop
 
 
-def settings(shop: Shop, host: object, **changes: Any) -> None:
-    shop.settings(loops={"host": host, "requests_per_second": 100}, **changes)
+def settings(shop: Shop, host: object, rate: float = 100) -> None:
+    shop.settings(loops={"host": host, "requests_per_second": rate})
 
 
 def expose(shop: Shop, **annotations: object) -> None:
@@ -73,7 +73,12 @@ def test_a_day_with_loops(post: Shop, loops: LoopsStandIn) -> None:
     answer = post("plan")
     assert (answer.code, "would send 2 contacts" in answer.out, "would send 2 events" in answer.out) == (0, True, True)
     assert loops.requests == ()
+    settings(post, loops.url, rate=0.01)
+    assert "would send 2 contacts, about 3 minutes at 0.01 requests a second" in post("plan").out
+    settings(post, loops.url)
     answer = discreet(post("run"))
+    results = (post.folder / "target" / "posthog_sync_results.json").read_text()
+    assert not [secret for secret in (KEY, E_MAIL) if secret in results]
     assert (answer.code, answer.out.count("2 rows = 0 unchanged + 2 delivered + 0 rejected")) == (0, 2), answer
     assert {contact.email for contact in loops.team.contacts} == {E_MAIL, "u2@example.com"}
     assert {contact.mailing_lists for contact in loops.team.contacts} == {frozenset({"l1"})}
