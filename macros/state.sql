@@ -139,10 +139,11 @@
 {% endmacro %}
 
 {# Syncs that read the same relation under another name: a sync that lost its name, perhaps. #}
-{% macro read_syncs_of_relation(schema, project, relation, sync_id) %}
+{% macro read_syncs_of_relation(schema, project, relation, sync_id, is_loops) %}
   select sync_id, name from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
   where project = {{ dbt_posthog_sync.literal(project) }} and relation = {{ dbt_posthog_sync.literal(relation) }}
     and sync_id <> {{ dbt_posthog_sync.literal(sync_id) }}
+    and object {{ 'in' if is_loops else 'not in' }} ('contacts', 'events')
 {% endmacro %}
 
 {% macro insert_sync(sync) %}

@@ -190,7 +190,10 @@ class State:
         return Functions(*(str(value) for value in row))
 
     def abandoned_names(self, arguments: SyncArguments, known: frozenset[str]) -> tuple[str, ...]:
-        """Names of syncs over the same relation that no annotation has any more: the sync may have been renamed."""
+        """Names of syncs over the same relation that no annotation has any more: the sync may have been renamed.
+
+        What was sent to PostHog says nothing about Loops, and the other way round.
+        """
         sync = arguments.resolved.sync
         rows = self._warehouse.rows(
             "read_syncs_of_relation",
@@ -198,6 +201,7 @@ class State:
             project=sync.project,
             relation=sync.model.relation_name,
             sync_id=arguments.resolved.id,
+            is_loops=sync.loops is not None,
         )
         return tuple(str(name) for _, name in rows if str(name) not in known)
 

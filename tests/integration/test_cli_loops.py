@@ -158,6 +158,15 @@ def test_debug_tests_the_key(post: Shop, loops: LoopsStandIn) -> None:
         assert (answer.code > 0, words in answer.out) == (True, True), answer
 
 
+def test_debug_tells_a_missing_key_and_a_closed_door(post: Shop, monkeypatch: Any) -> None:
+    settings(post, "http://127.0.0.1:9/api")
+    answer = discreet(post("debug"))
+    assert (answer.code, "127.0.0.1:9" in answer.out) == (4, True), answer
+    monkeypatch.delenv("LOOPS_API_KEY")
+    answer = discreet(post("debug"))
+    assert (answer.code, "the environment variable LOOPS_API_KEY is not set" in answer.out) == (2, True), answer
+
+
 def test_address_that_a_key_may_not_go_to_is_refused(post: Shop) -> None:
     settings(post, "http://loops.example.com/api")
     assert "is no address that a key may be sent to" in post.complaint("run", code=2)
@@ -167,8 +176,8 @@ def test_address_may_come_from_the_environment(post: Shop, loops: LoopsStandIn, 
     settings(post, {"env": "SHOP_LOOPS"})
     assert "the environment variable SHOP_LOOPS is not set." in post.complaint("plan", code=2)
     monkeypatch.setenv("SHOP_LOOPS", loops.url)
-    assert discreet(post("run", "--select", "loops_contacts")).code == 0
-    assert len(loops.team.contacts) == 2
+    assert discreet(post("run", "--select", "exposure:loops_con*")).code == 0
+    assert (len(loops.team.contacts), loops.team.events) == (2, ())
 
 
 def test_problem_of_an_exposure_stops_every_command(post: Shop) -> None:
@@ -177,12 +186,16 @@ def test_problem_of_an_exposure_stops_every_command(post: Shop) -> None:
 
 
 def test_loops_and_posthog_in_one_run(post: Shop, loops: LoopsStandIn, monkeypatch: Any) -> None:
-    monkeypatch.setenv("POSTHOG_PROJECT_API_KEY", post.posthog.token)
     person = {"object": "person", "sync_key": {"distinct_id": "email"}, "properties": ["amount"]}
     manifest = manifest_for(post.server, {post.table: person})
     exposed = exposure("loops_contacts", CONTACT, post.table)
     document = {**manifest, "exposures": {exposed["unique_id"]: exposed}}
     (post.folder / "target" / "manifest.json").write_text(json.dumps(document))
+    monkeypatch.delenv("LOOPS_API_KEY")
+    answer = discreet(post("run"))
+    assert (answer.code, answer.err.count("is missing: the environment variable")) == (2, 2), answer
+    monkeypatch.setenv("LOOPS_API_KEY", KEY)
+    monkeypatch.setenv("POSTHOG_PROJECT_API_KEY", post.posthog.token)
     answer = discreet(post("run"))
     assert (answer.code, answer.out.count("2 delivered")) == (0, 2)
     assert (len(post.posthog.project.persons), len(loops.team.contacts)) == (2, 2)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from lab import Lab
-from mailroom import CONTACTS, EVENTS, Mailroom, Time
+from mailroom import CONTACTS, EVENTS, NAME, Mailroom, Time
 from mortal import Killed, MortalWarehouse
 
 from dbt_posthog_sync.courier import CourierSettings
@@ -165,7 +165,7 @@ def test_the_rate_of_the_team_is_kept(shared_lab: Lab, limit: int, is_refused: b
 
 def test_lost_answers_repeat_no_event(room: Mailroom) -> None:
     room.lab.build(people(20))
-    room.loops.inject(When(lambda arrival: arrival.number in (1, 5, 6, 12), LoseAnswer()))
+    room.loops.inject(When(lambda arrival: arrival.number in (1, 5, 9, 13), LoseAnswer()))
     assert delivered(room.run(EVENTS)) == (RunStatus.SUCCESS, 20)
     assert Counter(event.email for event in room.loops.team.events) == {f"u{i}@example.com": 1 for i in range(20)}
     assert sum(request.status == 409 for request in room.loops.requests) == 4
@@ -254,7 +254,17 @@ def test_state_belongs_to_one_team(lab: Lab) -> None:
         room.run(CONTACTS, api_key="first")
         run = room.run(CONTACTS, api_key="second")
         assert run.status is RunStatus.UNSAFE
-        assert "another" in run.message
+        assert "One state must not serve two Loops teams" in run.message
+
+
+def test_what_posthog_has_is_not_taken_for_what_loops_has(room: Mailroom) -> None:
+    """Two syncs of one model, of which each sees only itself: neither is the other one renamed."""
+    room.lab.build(people(2))
+    room.lab.run({"object": "person", "sync_key": {"distinct_id": "email"}, "properties": ["plan"]})
+    assert delivered(room.run(CONTACTS)) == (RunStatus.SUCCESS, 2)
+    renamed = room.run(CONTACTS, name="other")
+    assert (renamed.status, "synced as `loops` before" in renamed.message) == (RunStatus.UNSAFE, True)
+    assert delivered(room.run(CONTACTS, name="other", adopt=NAME)) == (RunStatus.SUCCESS, 0)
 
 
 def test_model_that_shrank_is_stopped_by_the_guard(shared_lab: Lab, loops: LoopsStandIn) -> None:

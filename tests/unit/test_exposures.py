@@ -165,6 +165,28 @@ def test_exposure_without_annotation_is_passed_over() -> None:
     assert manifest_from(document_of(*others)).exposures == ()
 
 
+@pytest.mark.parametrize(
+    ("node", "words"),
+    [
+        ({"resource_type": "analysis"}, "`customers` is a dbt analysis, which has no rows."),
+        ({"relation_name": None}, "the manifest does not name the relation of `customers`."),
+    ],
+)
+def test_model_without_rows_to_read_is_told(node: dict[str, Any], words: str) -> None:
+    document = document_of(raw(CONTACTS))
+    document["nodes"]["model.shop.customers"].update(node)
+    (problem,) = check_exposures(manifest_from(document)).problems
+    assert problem.message == words
+
+
+def test_direct_exposures_are_syncs_and_others_are_not() -> None:
+    document = document_of(raw(CONTACTS, "direct"), raw({**FORWARDED, "user_id": "none"}, "forwarded"))
+    annotations = check_annotations(manifest_from(document))
+    assert [exposure.name for exposure in annotations.exposures] == ["direct", "forwarded"]
+    (sync,) = annotations.syncs
+    assert (sync.name, sync.object, sync.file) == ("direct", LoopsObject.CONTACTS, "models/exposures.yml")
+
+
 def test_large_manifest_is_read_as_a_small_one() -> None:
     """A manifest is cut into pieces and not parsed; the models of an exposure are among those that matter."""
     document = document_of(raw(CONTACTS), raw({}, name="other", config={}))

@@ -260,7 +260,8 @@ def test_stand_in_answers_as_loops_does() -> None:
         assert [contact.user_id for contact in loops.team.contacts] == ["u1", "new"]
         two = {"email": "a@example.com", "userId": "new"}
         assert ask("PUT", "/v1/contacts/update", two).status_code == 400
-        assert ask("POST", "/v1/contacts/properties", {"name": "plan", "type": "list"}).status_code == 400
+        names: list[object] = [{"name": "plan", "type": "list"}, {"name": "firstName", "type": "string"}, []]
+        assert {ask("POST", "/v1/contacts/properties", name).status_code for name in names} == {400}
         assert ask("GET", "/v1/nowhere").status_code == 404
         assert ask("GET", "/v1/events/send").status_code == 405
         answers = [requests.get(f"{loops.url}/v1/lists", headers=headers, timeout=5) for _ in range(3)]
