@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dbt_posthog_sync.annotation.exposure_reading import exposure_from
 from dbt_posthog_sync.annotation.exposure_rules import Asking, exposure_rule_problems
 from dbt_posthog_sync.annotation.exposure_shape import exposure_faults
-from dbt_posthog_sync.annotation.places import REMOVE_ADVICE
+from dbt_posthog_sync.annotation.places import REMOVE_ADVICE, column_faults
+from dbt_posthog_sync.annotation.reading import annotated_model
 from dbt_posthog_sync.annotation.shape import without
 from dbt_posthog_sync.exposure import DirectSending, Exposure, ForwardedUserId, Forwarding
 from dbt_posthog_sync.exposure_node import ExposureNode
@@ -18,7 +19,7 @@ from dbt_posthog_sync.manifest_file import ANNOTATION_KEY
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import Fault, json_path
 from dbt_posthog_sync.secret import secrets_in, shown
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync import ModelRef, Sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,16 @@ def check_exposures(manifest: Manifest, syncs: Sequence[Sync] = ()) -> Exposures
         found = tuple(_problems(node, models))
         problems += found
         if node.is_annotated and not found:
-            right.append(exposure_from(node, [model.ref for model in models], manifest.project_name))
+            right.append(exposure_from(node, [_annotated(model) for model in models], manifest.project_name))
     problems += _name_clashes(right, syncs)
     problems += _user_id_fights(right)
     return Exposures(tuple(right), tuple(dict.fromkeys(problems)))
+
+
+def _annotated(model: Node) -> ModelRef:
+    """The model with what its columns say of themselves, as far as that is right: faults are told where they stand."""
+    sound = tuple(one for one in model.column_annotations if not column_faults(one))
+    return annotated_model(replace(model, column_annotations=sound))
 
 
 def _problems(node: ExposureNode, models: Sequence[Node]) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dbt_posthog_sync.annotation.draft import Draft
 from dbt_posthog_sync.duration import duration
+from dbt_posthog_sync.manifest import Node
 from dbt_posthog_sync.schema import Steps
 from dbt_posthog_sync.sync import (
     Behavior,
@@ -68,7 +69,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
         name=draft.name,
         name_is_explicit="name" in value,
         project=project,
-        model=_annotated_model(draft),
+        model=annotated_model(draft.node),
         object=kind,
         sync_key=key,
         behavior=behavior,
@@ -179,9 +180,10 @@ def column_from(name: str, annotation: object) -> ModelColumn:
     )
 
 
-def _annotated_model(draft: Draft) -> ModelRef:
-    ref = draft.node.ref
-    annotated = {one.column: column_from(one.column, one.value) for one in draft.node.column_annotations}
+def annotated_model(node: Node) -> ModelRef:
+    """Return the model of a node, its columns with what their own annotations ask for; these must be right."""
+    ref = node.ref
+    annotated = {one.column: column_from(one.column, one.value) for one in node.column_annotations}
     return replace(ref, columns=tuple(annotated.get(column.name, column) for column in ref.columns))
 
 

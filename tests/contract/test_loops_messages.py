@@ -9,7 +9,9 @@ import pytest
 from lab import Lab
 from mailroom import CONTACTS, EVENTS, Mailroom
 
+from dbt_posthog_sync.annotation import check_annotations
 from dbt_posthog_sync.errors import AnnotationError
+from dbt_posthog_sync.manifest import manifest_from
 from dbt_posthog_sync.testing import LoopsStandIn
 
 A = "anna@example.com"
@@ -151,6 +153,19 @@ def test_single_values_of_a_json_column_are_sent(room: Mailroom) -> None:
     )
     annotation = {**CONTACTS, "properties": ["a", "b", "c"], "nulls": "skip"}
     assert room.bodies(annotation) == [{"email": A, "a": 7, "c": "x"}]
+
+
+def test_columns_that_keep_out_of_posthog_keep_out_of_loops(room: Mailroom) -> None:
+    room.lab.build(f"select '{A}' as email, '4111' as card, 'pro' as plan_name, 1 as \"$n\"")
+    meta = {"card": {"exclude": True}, "plan_name": {"property": "plan"}}
+    columns = {name: {"name": name, "config": {"meta": {"posthog_sync": value}}} for name, value in meta.items()}
+    annotation = {**CONTACTS, "include_all_properties": True}
+    document = room.manifest(annotation)
+    for node in document["nodes"].values():
+        node["columns"] = columns
+    (sync,) = check_annotations(manifest_from(document)).syncs
+    (resolved,) = room.planner().resolve([sync])
+    assert [mapping.name for mapping in resolved.properties] == ["plan"]
 
 
 def test_columns_that_cannot_go_to_loops_are_told_all_at_once(room: Mailroom) -> None:
