@@ -243,16 +243,18 @@ def schema(settings: bool) -> None:
 @click.option("--loops-port", type=click.IntRange(0, 65535), help="Port on which Loops is played too.")
 def sandbox(host: str, port: int, loops_port: int | None) -> None:
     """Start a local stand-in for PostHog, and one for Loops, for demos and tests."""
-    from dbt_posthog_sync.testing import LoopsStandIn, serve
+    from dbt_posthog_sync.testing import LoopsStandIn, StandInConfig, serve
 
+    config = StandInConfig()
     ports, ready = f"{host}:{port}", "The stand-in for {} answers at {}. Ctrl-C ends it."
     try:
         with contextlib.ExitStack() as stack:
             if loops_port is not None:
                 ports = f"{ports} or {host}:{loops_port}"
                 loops = stack.enter_context(LoopsStandIn(host=host, port=loops_port))
+                config = StandInConfig(loops_url=loops.url)
                 say(ready.format("Loops", loops.url))
-            serve(host, port, ready=lambda url: say(ready.format("PostHog", url)))
+            serve(host, port, config, ready=lambda url: say(ready.format("PostHog", url)))
     except OSError as error:
         raise UserError(f"{ports} cannot be listened on: {error.strerror}. Name another --port.") from error
 

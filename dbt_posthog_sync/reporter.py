@@ -89,8 +89,7 @@ def _duration(plan: Plan) -> str:
     seconds = plan.estimated_events / plan.requests_per_second if plan.requests_per_second else 0.0
     if seconds < 60:
         return ""
-    words = f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
-    return f", about {words} at {plan.requests_per_second:g} requests a second"
+    return f", {_about(seconds)} at {plan.requests_per_second:g} requests a second"
 
 
 def _keeper(kind: str) -> str:
@@ -125,10 +124,9 @@ def _notes(plan: Plan) -> list[str]:
 
 def _about(seconds: float) -> str:
     """A time as people say it."""
-    for unit, length in (("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * length:
-            return f"about {seconds / length:,.0f} {unit}"
-    return f"about {max(seconds, 1):.0f} seconds"
+    if seconds < 60:
+        return "less than a minute"
+    return f"about {seconds / 3600:.1f} hours" if seconds >= 7200 else f"about {seconds / 60:.0f} minutes"
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:
