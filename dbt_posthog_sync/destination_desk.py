@@ -13,7 +13,7 @@ import click
 from dbt_posthog_sync.access import Access
 from dbt_posthog_sync.destination_trials import RowTrials, SampledRow, sampled_rows
 from dbt_posthog_sync.errors import SettingsError, SyncError, UserError
-from dbt_posthog_sync.exposure import Exposure, Via
+from dbt_posthog_sync.exposure import Exposure
 from dbt_posthog_sync.forwarding.advice import advice_on, advice_on_strangers
 from dbt_posthog_sync.forwarding.change import Change, Create, Disable, Keep, Update
 from dbt_posthog_sync.forwarding.report import (
@@ -58,7 +58,7 @@ class DestinationDesk:
         self._project = project
         self._values = values
         self._environ = environ
-        self._exposures = tuple(one for one in project.exposures if one.route.via is Via.POSTHOG)
+        self._exposures = project.forwarded
         _check_names(values["names"], self._exposures)
 
     def plan(self) -> int:

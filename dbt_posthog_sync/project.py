@@ -9,7 +9,7 @@ from pathlib import Path
 from dbt_posthog_sync.annotation import Annotations, check_annotations
 from dbt_posthog_sync.annotation.property_file import property_file_problems
 from dbt_posthog_sync.errors import AnnotationError, SettingsError, UserError
-from dbt_posthog_sync.exposure import Exposure
+from dbt_posthog_sync.exposure import Exposure, Via
 from dbt_posthog_sync.gate import Gate, read_gate
 from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.manifest import Manifest, read_manifest
@@ -70,6 +70,11 @@ class Project:
         if annotations.problems:
             raise AnnotationError(*annotations.problems)
         return cls(folder, target, settings, manifest, annotations.syncs, model, annotations.exposures)
+
+    @property
+    def forwarded(self) -> tuple[Exposure, ...]:
+        """The exposures that PostHog sends on."""
+        return tuple(one for one in self.exposures if one.route.via is Via.POSTHOG)
 
     def selected(self, selection: Selection, ask: AskDbt) -> tuple[Sync, ...]:
         """The syncs that the selection means; dbt is asked where the manifest does not say.

@@ -301,6 +301,16 @@ def test_apply_tells_in_json_what_was_done(shop_of_people: Shop) -> None:
     assert LOOPS_KEY not in json.dumps(found)
 
 
+def test_exposures_need_no_sync_of_this_program(shop_of_people: Shop) -> None:
+    path = shop_of_people.folder / "target" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for node in manifest["nodes"].values():
+        node["config"]["meta"] = node["meta"] = {}
+    path.write_text(json.dumps(manifest))
+    assert shop_of_people("destinations", "apply").code == 0
+    assert "no sync of its models sends `$identify` and `$set`" in shop_of_people("destinations", "plan").err
+
+
 def test_unknown_exposure_is_named(shop_of_people: Shop) -> None:
     answer = shop_of_people("destinations", "plan", "loops_contact")
     assert answer.code == 2
