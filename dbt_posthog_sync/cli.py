@@ -92,14 +92,21 @@ def validate(**values: Any) -> None:
 
     Only a selection that the manifest cannot answer, such as state:modified, calls dbt.
     """
-    from dbt_posthog_sync.reporter import as_json, sync_values, syncs_text
+    from dbt_posthog_sync.reporter import as_json, exposure_values, exposures_text, sync_values, syncs_text
 
-    syncs = selected_syncs(load_project(values["project_dir"], values["target_path"]), values)
+    project = load_project(values["project_dir"], values["target_path"])
+    forwarded = tuple(exposure for exposure in project.exposures if exposure.sync is None)
+    syncs = () if forwarded and not project.syncs else selected_syncs(project, values)
     if values["output"] == "json":
-        click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs]))
+        exposures = [exposure_values(exposure) for exposure in forwarded]
+        click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs], exposures=exposures))
         return
-    click.echo(syncs_text(syncs))
-    say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
+    if syncs:
+        click.echo(syncs_text(syncs))
+        say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
+    if forwarded:
+        click.echo(exposures_text(forwarded))
+        say(f"{len(forwarded)} {'exposure' if len(forwarded) == 1 else 'exposures'} via PostHog: valid.")
 
 
 @cli.command(cls=SelectingCommand, epilog=_example("dbt-posthog-sync plan --select orders"))

@@ -17,7 +17,7 @@ from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.resolved_sync import RelationColumn, ResolvedSync, hashes_as_text
 from dbt_posthog_sync.resolver import resolve
 from dbt_posthog_sync.settings import Deletion
-from dbt_posthog_sync.sync import ObjectType, Operation, Sync
+from dbt_posthog_sync.sync import LoopsObject, ObjectType, Operation, Sync
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import (
     CHANGES,
@@ -319,8 +319,8 @@ def window_text(resolved: ResolvedSync, start: str | None) -> str | None:
 
 
 def _dropped_properties(resolved: ResolvedSync, stored: StoredSync | None) -> tuple[str, ...]:
-    """Properties of persons that the last complete run wrote and this one would neither write nor remove."""
-    if stored is None or resolved.sync.object is not ObjectType.PERSON:
+    """Properties of persons and contacts that the last complete run wrote, and this one would not write or remove."""
+    if stored is None or resolved.sync.object not in (ObjectType.PERSON, LoopsObject.CONTACTS):
         return ()
     before = {name for name, _, operation in json.loads(stored.mapping)["properties"] if operation == Operation.SET}
     return tuple(sorted(before - {p.name for p in resolved.properties} - set(resolved.sync.unset)))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dbt_posthog_sync.diagnosis import Check
+from dbt_posthog_sync.exposure import Exposure
 from dbt_posthog_sync.gate import HeldBack
 from dbt_posthog_sync.ingestion_warning import meaning_of
 from dbt_posthog_sync.plan import Plan, Sample
@@ -109,8 +110,9 @@ def _notes(plan: Plan) -> list[str]:
     if plan.mapping_changed:
         lines.append("  the annotation changed since the last run")
     if plan.dropped_properties:
-        names = ", ".join(plan.dropped_properties)
-        lines.append(f"  no longer in the annotation, and PostHog keeps it: {names} (`unset: [{names}]` removes it)")
+        names, keeper = ", ".join(plan.dropped_properties), _keeper(plan.object)
+        removal = f" (`unset: [{names}]` removes it)" if keeper == "PostHog" else ""
+        lines.append(f"  no longer in the annotation, and {keeper} keeps it: {names}{removal}")
     if plan.forwarding is not None and plan.estimated_events:
         rate, names = plan.forwarding.events_per_second, ", ".join(plan.forwarding.exposures)
         lines.append(
@@ -319,7 +321,7 @@ def status_text(found: dict[str, Any]) -> str:
         (row["sync"], row["rows"], _cut(row["example"] or "", _EXAMPLE_LENGTH), row["reason"])
         for row in found["rejected"]
     ]
-    parts = [table(("sync", "object", "rows in PostHog", "lease"), syncs)]
+    parts = [table(("sync", "object", "rows delivered", "lease"), syncs)]
     parts.append(table(("started (UTC)", "sync", "status", "delivered", "rejected", "message"), runs))
     if rejected:
         parts.append(table(("rejected rows of", "rows", "sync key of one", "reason"), rejected))
@@ -349,6 +351,22 @@ def sync_values(sync: Sync) -> dict[str, Any]:
         "object": sync.object.value,
         "sync_key": {sync.sync_key.kind.value: sync.sync_key.column},
         "behavior": sync.behavior.value,
+    }
+
+
+def exposures_text(exposures: Sequence[Exposure]) -> str:
+    """The validated exposures that PostHog sends for, a line each."""
+    rows = [(one.name, one.object.value, ", ".join(model.name for model in one.models)) for one in exposures]
+    return table(("exposure", "object", "models"), rows)
+
+
+def exposure_values(exposure: Exposure) -> dict[str, Any]:
+    """A validated exposure as JSON values."""
+    return {
+        "name": exposure.name,
+        "models": [model.unique_id for model in exposure.models],
+        "object": exposure.object.value,
+        "via": exposure.route.via.value,
     }
 
 

@@ -185,6 +185,16 @@ def test_problem_of_an_exposure_stops_every_command(post: Shop) -> None:
     assert "unknown key `user`. Did you mean `user_id`?" in post.complaint("run", code=2)
 
 
+def test_exposures_via_posthog_are_validated_and_not_run(post: Shop) -> None:
+    forwarded = {key: CONTACT[key] for key in ("destination", "object", "api_key")} | {"via": "posthog"}
+    expose(post, forwarded=forwarded)
+    answer = post("validate")
+    assert (answer.code, "forwarded" in answer.out, answer.err) == (0, True, "1 exposure via PostHog: valid.\n")
+    (found,) = post("validate", "--output", "json").json["exposures"]
+    assert (found["name"], found["object"], found["via"]) == ("forwarded", "contacts", "posthog")
+    assert "no model has a posthog_sync annotation" in post.complaint("run", code=2)
+
+
 def test_loops_and_posthog_in_one_run(post: Shop, loops: LoopsStandIn, monkeypatch: Any) -> None:
     person = {"object": "person", "sync_key": {"distinct_id": "email"}, "properties": ["amount"]}
     manifest = manifest_for(post.server, {post.table: person})

@@ -117,6 +117,7 @@ def test_events_of_the_past_are_taken_as_known_unless_asked_for(room: Mailroom) 
 def test_subscription_is_not_touched_unless_it_is_mapped(room: Mailroom) -> None:
     room.lab.build(people(1))
     room.run(PLAN)
+    assert room.plan(CONTACTS).dropped_properties == ("planName",)
     room.loops.team.update_contact({"email": "u0@example.com", "subscribed": False})
     room.lab.build("select 0 as id, 'u0@example.com' as email, 'pro' as plan, cast(null as boolean) as mails")
     room.run({**PLAN, "properties": {"planName": "plan", "subscribed": "mails"}})
