@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from exposed import CONTACTS, exposure_of
 from dbt_posthog_sync.budget import Patience
 from dbt_posthog_sync.errors import ChangedMeanwhile, DestinationRefused, DestinationUnavailable, UnsafePlan
 from dbt_posthog_sync.forwarding.change import Create, Keep, Update
+from dbt_posthog_sync.forwarding.wanted import Blocked
 from dbt_posthog_sync.hog_function_api import HogFunctionApi
 from dbt_posthog_sync.http import RetryPolicy
 from dbt_posthog_sync.private_api import PrivateApi, PrivateApiConfig
@@ -129,6 +131,19 @@ def test_project_without_the_templates_is_told(posthog: StandIn) -> None:
     posthog.inject(api=Faults("/hog_function_templates/", Status(200, body=body, content_type="application/json")))
     with pytest.raises(DestinationRefused, match="does not offer the template `template-loops`"):
         provisioner(posthog).look()
+
+
+def test_template_of_another_shape_blocks_what_needs_a_copy_of_it(posthog: StandIn) -> None:
+    schema = [{"key": key} for key in ("apiKey", "email", "include_all_properties", "properties")]
+    template = {"id": "template-loops", "code": "fetch('https://app.loops.so', {'body': {}})", "inputs_schema": schema}
+    body = json.dumps({"results": [template]})
+    posthog.inject(api=Faults("/hog_function_templates/", Status(200, body=body, content_type="application/json")))
+    (blocked,) = provisioner(posthog, {**CONTACTS, "user_id": "none"}).look().changes
+    assert isinstance(blocked, Blocked)
+    assert "the line `'userId': person.id` in it is not there" in blocked.reason
+    posthog.inject(api=Faults("/hog_function_templates/", Status(200, body=body, content_type="application/json")))
+    (change,) = provisioner(posthog).look().changes
+    assert isinstance(change, Create)  # what needs no copy takes the template as it is
 
 
 def test_every_page_of_functions_is_read(posthog: StandIn) -> None:
