@@ -10,7 +10,7 @@ from forwarded import ANN, CONTACTS, EVENTS, LOOPS_KEY, PEOPLE, build_people, ex
 from people import make_person
 from shop import ORDERS, Shop
 
-from dbt_posthog_sync.testing import PersonalKey, StandIn, StandInConfig
+from dbt_posthog_sync.testing import LoopsStandIn, PersonalKey, StandIn, StandInConfig, Status, When
 
 pytestmark = pytest.mark.usefixtures("macros_are_read_once")
 
@@ -109,6 +109,18 @@ def test_answer_of_loops_is_told_without_the_key(shop: Shop, monkeypatch: pytest
         shop.posthog = posthog
         answer = with_people(shop, monkeypatch)("destinations", "test", "--live")
     assert (answer.code, "error: Loops answered 503" in answer.out) == (1, True)
+
+
+def test_key_in_an_answer_of_loops_is_masked(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Status(400, body=f"no key {LOOPS_KEY}")
+    with (
+        LoopsStandIn(faults=When(lambda _: True, said)) as loops,
+        StandIn(StandInConfig(loops_url=loops.url)) as posthog,
+    ):
+        shop.posthog = posthog
+        answer = with_people(shop, monkeypatch)("destinations", "test", "--live")
+    assert (answer.code, "error: Loops answered 400: no key ****" in answer.out) == (1, True), answer
+    assert LOOPS_KEY not in answer.out + answer.err
 
 
 def test_filters_decide_in_a_test_as_they_do_in_life(duckdb_people: Shop) -> None:
