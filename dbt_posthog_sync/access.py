@@ -55,11 +55,28 @@ class Access:
         if not asking:
             return None
         models = ", ".join(dict.fromkeys(sync.model.name for sync in asking))
-        self._check_settings(models)
-        self._check_project(models, project_key)
+        self._check_settings(models, "persons are looked up in PostHog")
+        self._check_project(
+            models, project_key, f"in which {models} look{'s' if ',' not in models else ''} for persons"
+        )
         return Directory(self.private_api())
 
-    def _check_settings(self, models: str) -> None:
+    def destinations(self, project_key: str | None) -> PrivateApi:
+        """The private API of the one project whose destinations are meant.
+
+        Args:
+            project_key: the key that events are sent with; None where it is not known.
+
+        Raises:
+            SettingsError: there is no personal API key, or nothing says which project is meant.
+            UnsafePlan: the two keys mean different projects.
+            SyncError: PostHog did not answer; as `PrivateApi.query`.
+        """
+        self._check_settings("", "destinations are kept in PostHog")
+        self._check_project("`destinations`", project_key, "whose destinations are meant")
+        return self.private_api()
+
+    def _check_settings(self, models: str, purpose: str) -> None:
         problems: list[Problem] = []
         try:
             self.private_api()
@@ -68,7 +85,7 @@ class Access:
         if self._settings.project_id is None:
             problems.append(
                 Problem(
-                    "persons are looked up in PostHog, and nothing says in which project.",
+                    f"{purpose}, and nothing says in which project.",
                     "Write `posthog: {project_id: 12345}`, the number in the address of every page of the project, or "
                     "set POSTHOG_PROJECT_ID.",
                     models,
@@ -79,17 +96,16 @@ class Access:
         if problems:
             raise SettingsError(*problems)
 
-    def _check_project(self, models: str, project_key: str | None) -> None:
+    def _check_project(self, needed_by: str, project_key: str | None, purpose: str) -> None:
         """Persons of another project would be taken for those of this one."""
         if project_key is None:
             return
         try:
-            project = self.private_api().project(needed_by=models)
+            project = self.private_api().project(needed_by=needed_by)
         except ScopeMissing:
             return  # only project:read can tell, and no sync needs it
         if project.project_key != Secret(project_key):
             raise UnsafePlan(
-                f"The project API key does not belong to the project {project.id} (`{project.name}`), in which "
-                f"{models} look{'s' if ',' not in models else ''} for persons. Check posthog.project_id and "
-                f"{self._settings.project_key_variable}."
+                f"The project API key does not belong to the project {project.id} (`{project.name}`), {purpose}. Check "
+                f"posthog.project_id and {self._settings.project_key_variable}."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ import click
 
 from dbt_posthog_sync import __version__
 from dbt_posthog_sync.command import checked_syncs, load_project, open_session, session_options
+from dbt_posthog_sync.destinations_command import destinations
 from dbt_posthog_sync.errors import SyncError, UserError
 from dbt_posthog_sync.options import (
     ReportingCommand,
@@ -99,14 +101,20 @@ def validate(**values: Any) -> None:
 
     Only a selection that the manifest cannot answer, such as state:modified, calls dbt.
     """
-    from dbt_posthog_sync.reporter import as_json, sync_values, syncs_text
+    from dbt_posthog_sync.reporter import as_json, exposure_values, exposures_text, sync_values, syncs_text
 
-    syncs = checked_syncs(values)
+    project, syncs = checked_syncs(values)
+    forwarded = tuple(exposure for exposure in project.exposures if exposure.sync is None)
     if values["output"] == "json":
-        click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs]))
+        exposures = [exposure_values(exposure) for exposure in forwarded]
+        click.echo(as_json("validate", syncs=[sync_values(sync) for sync in syncs], exposures=exposures))
         return
-    click.echo(syncs_text(syncs))
-    say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
+    if syncs:
+        click.echo(syncs_text(syncs))
+        say(f"{len(syncs)} {'sync is' if len(syncs) == 1 else 'syncs are'} valid.")
+    if forwarded:
+        click.echo(exposures_text(forwarded))
+        say(f"{len(forwarded)} {'exposure' if len(forwarded) == 1 else 'exposures'} via PostHog: valid.")
 
 
 @cli.command(epilog=_example("dbt-posthog-sync diff --state base/target --output markdown"))
@@ -272,17 +280,29 @@ def package_path() -> None:
     click.echo(package_path())
 
 
-@cli.command(epilog=_example("dbt-posthog-sync sandbox --port 8010"))
+@cli.command(epilog=_example("dbt-posthog-sync sandbox --port 8010 --loops-port 8011"))
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8010, type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
-def sandbox(host: str, port: int) -> None:
-    """Start a local stand-in for PostHog, for demos and tests."""
-    from dbt_posthog_sync.testing import serve
+@click.option("--loops-port", type=click.IntRange(0, 65535), help="Port on which Loops is played too.")
+def sandbox(host: str, port: int, loops_port: int | None) -> None:
+    """Start a local stand-in for PostHog, and one for Loops, for demos and tests."""
+    from dbt_posthog_sync.testing import LoopsStandIn, StandInConfig, serve
 
+    config = StandInConfig()
+    ports, ready = f"{host}:{port}", "The stand-in for {} answers at {}. Ctrl-C ends it."
     try:
-        serve(host, port, ready=lambda url: say(f"The stand-in for PostHog answers at {url}. Ctrl-C ends it."))
+        with contextlib.ExitStack() as stack:
+            if loops_port is not None:
+                ports = f"{ports} or {host}:{loops_port}"
+                loops = stack.enter_context(LoopsStandIn(host=host, port=loops_port))
+                config = StandInConfig(loops_url=loops.url)
+                say(ready.format("Loops", loops.url))
+            serve(host, port, config, ready=lambda url: say(ready.format("PostHog", url)))
     except OSError as error:
-        raise UserError(f"{host}:{port} cannot be listened on: {error.strerror}. Name another --port.") from error
+        raise UserError(f"{ports} cannot be listened on: {error.strerror}. Name another --port.") from error
+
+
+cli.add_command(destinations)
 
 
 def _complain(error: SyncError) -> int:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from dbt_posthog_sync.dbt_program import DbtProgram
     from dbt_posthog_sync.project import Project
     from dbt_posthog_sync.selection import Selection
-    from dbt_posthog_sync.session import Session, SessionOptions
+    from dbt_posthog_sync.session import Session
+    from dbt_posthog_sync.session_options import SessionOptions
     from dbt_posthog_sync.sync import Sync
 
 # Imports inside the functions are late on purpose: `--help` and `validate` must not wait for dbt.
@@ -31,22 +32,23 @@ def load_project(project_dir: Path | None, target_path: Path | None) -> Project:
     return project
 
 
-def checked_syncs(values: Mapping[str, Any]) -> tuple[Sync, ...]:
-    """The syncs that `validate` is about; what is wrong is written as JUnit too where that is asked for."""
+def checked_syncs(values: Mapping[str, Any]) -> tuple[Project, tuple[Sync, ...]]:
+    """The project and syncs that `validate` is about; what is wrong is written as JUnit too where that is asked for."""
     from dbt_posthog_sync.errors import UserError
     from dbt_posthog_sync.junit import write_junit
     from dbt_posthog_sync.project import project_folder
 
     junit, folder = values["junit"], project_folder(values["project_dir"])
     try:
-        syncs = selected_syncs(load_project(values["project_dir"], values["target_path"]), values)
+        project = load_project(values["project_dir"], values["target_path"])
+        syncs = selected_syncs(project, values) if project.syncs or not project.exposures else ()
     except UserError as error:
         if junit is not None:
             write_junit(junit, (), error.problems, folder)
         raise
     if junit is not None:
         write_junit(junit, syncs, (), folder)
-    return syncs
+    return project, syncs
 
 
 def selected_syncs(project: Project, values: Mapping[str, Any]) -> tuple[Sync, ...]:
@@ -95,7 +97,7 @@ def dbt_program(folder: Path, target_path: Path, values: Mapping[str, Any]) -> D
 
 def session_options(values: Mapping[str, Any]) -> SessionOptions:
     """The parameters of a command as a session reads them."""
-    from dbt_posthog_sync.session import SessionOptions
+    from dbt_posthog_sync.session_options import SessionOptions
 
     return SessionOptions.from_command(values, os.environ)
 

@@ -110,10 +110,12 @@ class Continuity:
     def _check_identity(self) -> None:
         name, destination = self._arguments.resolved.sync.name, self._destination
         if destination is not None and destination != self._stored.destination:
+            is_loops = self._arguments.resolved.sync.loops is not None
+            key, receivers = ("API key", "Loops teams") if is_loops else ("project key", "PostHog projects")
             raise UnsafePlan(
                 f"{name}: the state in `{self._state.schema}` says what {self._stored.destination.split('#')[0]} has, "
-                "with another project key or host than the ones of this run. One state must not serve two PostHog "
-                "projects: set another state_schema for this target, or use the key and host of before."
+                f"with another {key} or host than the ones of this run. One state must not serve two {receivers}: set "
+                "another state_schema for this target, or use the key and host of before."
             )
         if self._full_refresh:
             return

@@ -17,7 +17,8 @@ SyncError
 |   `-- LeaseLost             exit 4   another run took over this sync
 `-- Fatal                     exit 4   trying again cannot help
     |-- DestinationRefused    exit 4   the destination refuses this key or this account
-    |   `-- ScopeMissing      exit 4   the personal API key may not do what is needed
+    |   |-- ScopeMissing      exit 4   the personal API key may not do what is needed
+    |   `-- ChangedMeanwhile  exit 4   somebody has changed the same thing in the destination
     `-- AnswerCut             exit 4   PostHog holds back rows of an answer
 ```
 
@@ -129,6 +130,10 @@ class ScopeMissing(DestinationRefused):
     def __init__(self, message: str, scope: str) -> None:
         super().__init__(message)
         self.scope = scope
+
+
+class ChangedMeanwhile(DestinationRefused):
+    """Somebody has changed the same thing in the destination since it was read; nothing was overwritten."""
 
 
 class AnswerCut(Fatal):

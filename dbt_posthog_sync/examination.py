@@ -9,10 +9,12 @@ from pathlib import Path
 from dbt_posthog_sync.budget import Patience
 from dbt_posthog_sync.diagnosis import Check
 from dbt_posthog_sync.errors import SettingsError, SyncError
+from dbt_posthog_sync.exposure import Via
 from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.http import RetryPolicy
 from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.key_check import CLOUD, KeyCheck
+from dbt_posthog_sync.loops_key_check import loops_key_checks
 from dbt_posthog_sync.manifest import Manifest, read_manifest
 from dbt_posthog_sync.personal_key_check import NAME as PERSONAL_KEY
 from dbt_posthog_sync.personal_key_check import PersonalKeyCheck
@@ -20,8 +22,9 @@ from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.project import annotations_of, project_folder, target_folder
 from dbt_posthog_sync.scope import needed_scopes, needing
 from dbt_posthog_sync.secret import Secret
-from dbt_posthog_sync.session import SessionOptions
+from dbt_posthog_sync.session_options import SessionOptions
 from dbt_posthog_sync.settings import SETTINGS_FILE, Identities, Settings, read_settings
+from dbt_posthog_sync.spelling import listed
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.trial_event import NAME as TEST_EVENT
 from dbt_posthog_sync.trial_event import TrialEvent
@@ -60,6 +63,7 @@ class Examination:
         self._settings: Settings | None = None
         self._manifest: Manifest | None = None
         self._syncs: tuple[Sync, ...] = ()
+        self._forwarded: tuple[str, ...] = ()
         self._may_send = False
 
     def checks(self) -> Iterator[Check]:
@@ -76,7 +80,10 @@ class Examination:
             for name in ("project API key", "ingestion", PERSONAL_KEY):
                 yield Check.not_checked(name, _NO_SETTINGS)
             return
-        yield from self._posthog_checks(self._settings)
+        needs_posthog = not self._syncs or any(sync.loops is None for sync in self._syncs)
+        if needs_posthog or self._send_test_event:
+            yield from self._posthog_checks(self._settings)
+        yield from loops_key_checks(self._syncs, self._settings.loops, self._options.environ)
 
     # What is written down.
 
@@ -104,6 +111,7 @@ class Examination:
             return Check.of_error(name, error)
         annotations = annotations_of(folder, manifest, self._settings)
         self._syncs = annotations.syncs
+        self._forwarded = tuple(one.name for one in annotations.exposures if one.route.via is Via.POSTHOG)
         _, model_problems = identity_model(manifest, identities)
         if problems := (*model_problems, *annotations.problems):
             return Check.failed(name, *map(str, problems), exit_code=2)
@@ -214,6 +222,9 @@ class Examination:
     ) -> PersonalKeyCheck | Check:
         environ = self._options.environ
         if not environ.get(settings.personal_key_variable, "").strip() and not needed:
+            if self._forwarded:
+                exposures = listed(self._forwarded)
+                return Check.warning(PERSONAL_KEY, f"None is set, and `destinations` needs one for {exposures}.")
             return Check.ok(PERSONAL_KEY, "None is set, and no sync needs one.")
         try:
             key = settings.personal_key(environ)
@@ -222,4 +233,5 @@ class Examination:
             names = dict.fromkeys(name for names in needed.values() for name in names)
             who = (f"It is there for what reads PostHog: {needing(names)} it.",) if names else ()
             return replace(check, findings=(*check.findings, *who))
-        return PersonalKeyCheck(settings, key, project_key, needed, self._tools.patience, self._tools.regions)
+        tools = self._tools
+        return PersonalKeyCheck(settings, key, project_key, needed, tools.patience, tools.regions, self._forwarded)

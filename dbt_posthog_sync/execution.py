@@ -15,7 +15,7 @@ _LEFT_BY_BASELINE = (
     "The pending rows changed beside the annotation, or PostHog may have them otherwise, so they were not taken as "
     "delivered: run again."
 )
-_STOPPED = "Stopped. What PostHog accepted is confirmed; the rest is pending."
+_STOPPED = "Stopped. What was accepted is confirmed; the rest is pending."
 _INTERRUPTED = 130  # as after Ctrl-C; which signal it was, the command knows
 
 

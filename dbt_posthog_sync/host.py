@@ -47,6 +47,15 @@ class Host:
         return cls(named, own_api or named, None)
 
 
+def address_from(text: str) -> str:
+    """Return an address without a slash at its end.
+
+    Raises:
+        ValueError: it is no address, or would send keys unencrypted over a public network.
+    """
+    return _checked(text.strip().rstrip("/")).geturl()
+
+
 def _checked(text: str) -> SplitResult:
     """Return the parts of an address that may receive a key."""
     try:

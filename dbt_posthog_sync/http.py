@@ -165,10 +165,22 @@ def post(session: requests.Session, url: str, headers: Mapping[str, str], body: 
         return session.post(url, data=body, headers=dict(headers), allow_redirects=False)
 
 
+def put(session: requests.Session, url: str, headers: Mapping[str, str], body: bytes) -> requests.Response:
+    """Make one PUT and read the whole answer, whatever its status; see `post` for the rest."""
+    with reaching(url):
+        return session.put(url, data=body, headers=dict(headers), allow_redirects=False)
+
+
 def get(session: requests.Session, url: str, headers: Mapping[str, str]) -> requests.Response:
     """Make one GET and read the whole answer, whatever its status; see `post` for the rest."""
     with reaching(url):
         return session.get(url, headers=dict(headers), allow_redirects=False)
+
+
+def patch(session: requests.Session, url: str, headers: Mapping[str, str], body: bytes) -> requests.Response:
+    """Make one PATCH and read the whole answer, whatever its status; see `post` for the rest."""
+    with reaching(url):
+        return session.patch(url, data=body, headers=dict(headers), allow_redirects=False)
 
 
 @contextmanager

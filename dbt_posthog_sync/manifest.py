@@ -9,26 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from dbt_posthog_sync.dbt_test import DbtTest
 from dbt_posthog_sync.errors import ManifestError
+from dbt_posthog_sync.exposure_node import ExposureNode, exposures_of
 from dbt_posthog_sync.history import history_of
-from dbt_posthog_sync.manifest_file import Contents, contents_from, contents_of
+from dbt_posthog_sync.manifest_file import ANNOTATION_KEY, Contents, contents_from, contents_of, moment_of
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.spelling import nearest
 from dbt_posthog_sync.sync import ModelColumn, ModelRef
 
-ANNOTATION_KEY = "posthog_sync"
 _STAGE_HOOK = "dbt_posthog_sync.stage_changes("
 OLDEST_SCHEMA = 10
 NEWEST_SCHEMA = 12
 
 _SCHEMA_VERSION = re.compile(r"/manifest/v(\d+)")
 _DBT_VERSION = re.compile(r"(\d+)\.(\d+)")
-_COLUMN_CONFIG_SINCE = (1, 10)  # before it, `columns[].meta` is the only place dbt fills for a column
+_CONFIG_SINCE = (1, 10)  # before it, dbt fills no `config` of a column or an exposure
 _BUILD_ADVICE = "Run `dbt parse` or `dbt build` first, or name its folder with --target-path."
 
 _Json: TypeAlias = Mapping[str, Any]
@@ -110,10 +110,12 @@ class Manifest:
         generated_at: when it was written, or None.
         dbt_version: as the manifest says; not proof of the engine.
         schema_version: version of the manifest's schema, such as 12.
-        nodes: annotated nodes (and those asked for by name), in the manifest's order.
+        nodes: annotated nodes (those asked for by name, and those of exposures too), in the manifest's order.
         names: names of all queryable nodes, for hints.
         sources: the sources among them as dbt calls them, `source_name.table_name`.
-        property_files: YAML files of the root project that describe nodes.
+        property_files: YAML files of the root project that describe nodes and exposures.
+        exposures: annotated exposures.
+        has_exposure_config: true when this dbt keeps the `meta` of an exposure under its `config`.
         warnings: what is odd about the manifest without being wrong.
     """
 
@@ -127,6 +129,8 @@ class Manifest:
     names: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     property_files: tuple[str, ...] = ()
+    exposures: tuple[ExposureNode, ...] = ()
+    has_exposure_config: bool = True
     warnings: tuple[str, ...] = ()
 
 
@@ -165,18 +169,23 @@ def _manifest(contents: Contents, file: str, keep: Collection[str]) -> Manifest:
     if not isinstance(document, Mapping) or not isinstance(metadata, Mapping) or "nodes" not in document:
         raise _unreadable(file, "this JSON file is not a dbt manifest.", "Name the manifest.json of dbt's target.")
     schema_version, warnings = _schema_version(metadata, file)
-    reader = _NodeReader(_text(metadata, "project_name"), _is_before_column_config(metadata), frozenset(keep))
+    project = _text(metadata, "project_name")
+    exposures = tuple(exposures_of(document, project))
+    kept = frozenset((*keep, *(unique_id for one in exposures for unique_id in one.depends_on)))
+    reader = _NodeReader(project, _is_before_config(metadata), kept)
     return Manifest(
-        project_name=reader.project,
+        project_name=project,
         adapter_type=_text(metadata, "adapter_type"),
         invocation_id=_text(metadata, "invocation_id"),
-        generated_at=_moment(_text(metadata, "generated_at")),
+        generated_at=moment_of(_text(metadata, "generated_at")),
         dbt_version=_text(metadata, "dbt_version"),
         schema_version=schema_version,
         nodes=tuple(reader.nodes(document)),
         names=contents.names,
         sources=contents.sources,
-        property_files=_property_files(contents, reader.project),
+        property_files=_property_files(contents, project),
+        exposures=exposures,
+        has_exposure_config=not _is_before_config(metadata),
         warnings=warnings,
     )
 
@@ -203,7 +212,9 @@ class _NodeReader:
         meta = config.get("meta")
         if meta and any("posthog" in str(key).lower() for key in meta):
             return True
-        if ANNOTATION_KEY in config or ANNOTATION_KEY in _mapping(raw.get("meta")) or raw.get("name") in self.keep:
+        if ANNOTATION_KEY in config or ANNOTATION_KEY in _mapping(raw.get("meta")):
+            return True
+        if raw.get("name") in self.keep or raw.get("unique_id") in self.keep:
             return True
         return any(self._column_meta(column) for column in _mapping(raw.get("columns")).values())
 
@@ -351,17 +362,9 @@ def _schema_version(metadata: _Json, file: str) -> tuple[int, tuple[str, ...]]:
     return version, ()
 
 
-def _is_before_column_config(metadata: _Json) -> bool:
+def _is_before_config(metadata: _Json) -> bool:
     found = _DBT_VERSION.match(_text(metadata, "dbt_version"))
-    return found is not None and (int(found.group(1)), int(found.group(2))) < _COLUMN_CONFIG_SINCE
-
-
-def _moment(text: str) -> datetime | None:
-    """Return an ISO time as an aware datetime; Python 3.10 knows neither `Z` nor any number of decimals."""
-    found = re.match(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)", text)
-    if not found:
-        return None
-    return datetime.fromisoformat(f"{found.group(1)}T{found.group(2)}").replace(tzinfo=timezone.utc)
+    return found is not None and (int(found.group(1)), int(found.group(2))) < _CONFIG_SINCE
 
 
 def _read_contents(path: Path, keep: Collection[str]) -> Contents:

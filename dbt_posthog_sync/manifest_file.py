@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
+ANNOTATION_KEY = "posthog_sync"
 QUERYABLE = ("model", "snapshot", "seed", "source")
 
 _MENTION = b"posthog"
@@ -21,9 +24,10 @@ _UNIQUE_ID = b'"unique_id":'
 _WIDEST_GAP = 16  # spaces between a key and its value
 _FARTHEST_METADATA = 64  # dbt writes the metadata first
 
+_EXPOSURE = "exposure"
 _NODE_KINDS = frozenset({*QUERYABLE, "analysis", "test", "operation", "sql_operation", "sql operation", "rpc"})
 _OTHER_KINDS = frozenset(
-    {"macro", "doc", "exposure", "metric", "group", "semantic_model", "saved_query", "unit_test", "fixture", "function"}
+    {"macro", "doc", _EXPOSURE, "metric", "group", "semantic_model", "saved_query", "unit_test", "fixture", "function"}
 )
 _DECODER = json.JSONDecoder()
 
@@ -69,18 +73,18 @@ class _Piece:
         """The part of the manifest it comes from; `disabled` holds a list under each key."""
         if self.kind == "unit_test":
             return "unit_tests"
-        if self.kind not in _NODE_KINDS:
+        if self.kind not in _NODE_KINDS and self.kind != _EXPOSURE:
             return ""
         value = len(self.unique_id) + len('"":')
         if self.text[value : value + _WIDEST_GAP].lstrip()[:1] == b"[":
             return "disabled"
-        return "sources" if self.kind == "source" else "nodes"
+        return {"source": "sources", _EXPOSURE: "exposures"}.get(self.kind, "nodes")
 
     @property
     def property_file(self) -> str:
         """Where the node is described, or an empty text."""
         patch_path, own_path = b'"patch_path":', b'"original_file_path":'
-        if self.kind != "source":
+        if self.kind not in ("source", _EXPOSURE):
             return next(_texts_after(self.text, patch_path), "")
         package = self.unique_id.split(".")[1]
         return f"{package}://{next(_texts_after(self.text, own_path), '')}"
@@ -111,7 +115,8 @@ def contents_from(document: object) -> Contents:
     nodes, sources = _values(document, "nodes"), _values(document, "sources")
     named = [node for node in (*nodes, *sources) if node.get("resource_type") in QUERYABLE]
     files = {str(node["patch_path"]) for node in nodes if node.get("patch_path")}
-    files |= {f"{source.get('package_name')}://{source.get('original_file_path')}" for source in sources}
+    described = (*sources, *_values(document, "exposures"))
+    files |= {f"{one.get('package_name')}://{one.get('original_file_path')}" for one in described}
     tables = tuple(f"{source.get('source_name')}.{source.get('name')}" for source in sources)
     return Contents(document, tuple(str(node.get("name", "")) for node in named), tables, frozenset(files))
 
@@ -127,16 +132,24 @@ def _scanned(content: bytes, keep: Collection[str]) -> Contents | None:
     if start < 0 or not pieces:
         return None
     _check_end(pieces[-1])
-    document: dict[str, Any] = {"nodes": {}, "sources": {}, "unit_tests": {}, "disabled": {}}
+    document: dict[str, Any] = {"nodes": {}, "sources": {}, "unit_tests": {}, "exposures": {}, "disabled": {}}
     document["metadata"] = _first_value(content[start : content.index(pieces[0].text)])
-    for piece in pieces:
-        is_wanted = piece.name in keep or piece.unique_id in keep or _MENTION in piece.text.lower()
-        if is_wanted and piece.section:
-            document[piece.section][piece.unique_id] = _first_value(piece.text)
+    exposed: set[str] = set()
+    # Exposures first: dbt writes them behind the nodes, and the nodes they depend on matter too.
+    for piece in sorted(pieces, key=lambda one: one.kind != _EXPOSURE):
+        is_named = piece.name in keep or piece.unique_id in keep or piece.unique_id in exposed
+        if piece.section and (is_named or _MENTION in piece.text.lower()):
+            value = document[piece.section][piece.unique_id] = _first_value(piece.text)
+            exposed |= _depended_on(value) if piece.section == "exposures" else set()
     enabled = [piece for piece in pieces if piece.section in ("nodes", "sources") and piece.kind in QUERYABLE]
-    files = frozenset(piece.property_file for piece in enabled) - {""}
+    described = (*enabled, *(piece for piece in pieces if piece.section == "exposures"))
+    files = frozenset(piece.property_file for piece in described) - {""}
     sources = tuple(piece.unique_id.split(".", 2)[-1] for piece in enabled if piece.kind == "source")
     return Contents(document, tuple(piece.name for piece in enabled), sources, files)
+
+
+def _depended_on(exposure: _Json) -> set[str]:
+    return {str(unique_id) for unique_id in (exposure.get("depends_on") or {}).get("nodes") or ()}
 
 
 def _check_end(last: _Piece) -> None:
@@ -213,3 +226,11 @@ def _paused_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def moment_of(text: str) -> datetime | None:
+    """Return an ISO time as an aware datetime; Python 3.10 knows neither `Z` nor any number of decimals."""
+    found = re.match(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)", text)
+    if not found:
+        return None
+    return datetime.fromisoformat(f"{found.group(1)}T{found.group(2)}").replace(tzinfo=timezone.utc)

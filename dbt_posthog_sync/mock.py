@@ -8,15 +8,14 @@ from itertools import chain
 from dbt_posthog_sync.batch import BatchCutter, BatchLimits, LaneBatch
 from dbt_posthog_sync.carrier import new_identity
 from dbt_posthog_sync.courier import rows_of
-from dbt_posthog_sync.destinations import Refusal
-from dbt_posthog_sync.destinations.posthog import PostHog, RenderedRequest
+from dbt_posthog_sync.destinations import Refusal, RenderedRequest, RunDestination
 from dbt_posthog_sync.planner import Prepared
 from dbt_posthog_sync.sync import ObjectType
 from dbt_posthog_sync.warehouse import Columns, Warehouse
 
 
 def mocked_requests(
-    warehouse: Warehouse, destination: PostHog, prepared: Prepared, limits: BatchLimits
+    warehouse: Warehouse, destination: RunDestination, prepared: Prepared, limits: BatchLimits
 ) -> Iterator[RenderedRequest | Refusal]:
     """The requests of a run, cut into batches as a run cuts them, in the order of one lane.
 
@@ -30,7 +29,10 @@ def mocked_requests(
     # The staged rows are in a temporary table, which only this connection sees.
     with warehouse.stream("message_stream", own_connection=False, sync=prepared.arguments.for_macro()) as chunks:
         for cut in chain(_cuts(cutter, chunks), cutter.rest()):
-            yield cut if isinstance(cut, Refusal) else destination.render(cut.batch, new_identity())
+            if isinstance(cut, Refusal):
+                yield cut
+            else:
+                yield from destination.rendered(cut.batch, new_identity())
 
 
 def _cuts(cutter: BatchCutter, chunks: Iterator[Columns]) -> Iterator[LaneBatch | Refusal]:

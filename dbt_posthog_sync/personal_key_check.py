@@ -8,12 +8,21 @@ from dataclasses import dataclass, field
 from dbt_posthog_sync.budget import Patience
 from dbt_posthog_sync.diagnosis import Check
 from dbt_posthog_sync.errors import ScopeMissing, SyncError
+from dbt_posthog_sync.hog_function_api import HogFunctionApi
 from dbt_posthog_sync.host import Host
 from dbt_posthog_sync.http import host_of
 from dbt_posthog_sync.key_check import CLOUD
 from dbt_posthog_sync.private_answer import KeyStanding
 from dbt_posthog_sync.private_api import PrivateApi, private_api_config
-from dbt_posthog_sync.scope import PERSON_READ, PROJECT_READ, QUERY_READ, USEFUL, needing
+from dbt_posthog_sync.scope import (
+    HOG_FUNCTION_READ,
+    HOG_FUNCTION_WRITE,
+    PERSON_READ,
+    PROJECT_READ,
+    QUERY_READ,
+    needing,
+    useful_scopes,
+)
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.settings import Settings
 
@@ -33,6 +42,7 @@ class PersonalKeyCheck:
         needed: what the syncs need, by scope: the names of the syncs.
         patience: how requests are repeated and waited for.
         regions: PostHog Cloud by region, where the key is tried when the host does not accept it.
+        forwarded: names of the exposures whose destinations PostHog keeps.
     """
 
     settings: Settings
@@ -41,6 +51,7 @@ class PersonalKeyCheck:
     needed: Mapping[str, tuple[str, ...]]
     patience: Patience
     regions: Mapping[str, Host] = field(default_factory=lambda: CLOUD)
+    forwarded: tuple[str, ...] = ()
 
     def api(self, host: Host | None = None) -> PrivateApi:
         """A client with this key."""
@@ -92,7 +103,9 @@ class PersonalKeyCheck:
         """Try each scope by a request that reads next to nothing."""
         has: list[str] = []
         lacks: list[str] = []
-        for scope, probe in _PROBES.items():
+        probes = {**_PROBES, **(_DESTINATION_PROBES if self.forwarded else {})}
+        useful = useful_scopes(self.forwarded)
+        for scope, probe in probes.items():
             try:
                 probe(api)
                 has.append(scope)
@@ -101,7 +114,7 @@ class PersonalKeyCheck:
         missing = [
             f"It lacks `{scope}`, which {needing(self.needed[scope])}." for scope in lacks if scope in self.needed
         ]
-        wished = [f"It lacks `{scope}`, for {USEFUL[scope]}." for scope in lacks if scope in USEFUL]
+        wished = [f"It lacks `{scope}`, for {useful[scope]}." for scope in lacks if scope in useful]
         wished = [line for line in wished if not any(line.split("`")[1] in other for other in missing)]
         untried = [
             f"`{scope}`, which {needing(names)}, is not tried here."
@@ -163,6 +176,20 @@ _PROBES: Mapping[str, Callable[[PrivateApi], None]] = {
     QUERY_READ: _ask_query,
     PERSON_READ: _read_person,
     PROJECT_READ: _read_project,
+}
+
+
+def _read_functions(api: PrivateApi) -> None:
+    HogFunctionApi(api, _NEEDED_BY).check_reading()
+
+
+def _write_functions(api: PrivateApi) -> None:
+    HogFunctionApi(api, _NEEDED_BY).check_writing()
+
+
+_DESTINATION_PROBES: Mapping[str, Callable[[PrivateApi], None]] = {
+    HOG_FUNCTION_READ: _read_functions,
+    HOG_FUNCTION_WRITE: _write_functions,
 }
 _WHICH_PROJECT = (
     "Open the project of the events in PostHog and write the number in its address as `project_id` under posthog."

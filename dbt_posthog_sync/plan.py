@@ -91,6 +91,19 @@ class PlannedDeletion:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedForwarding:
+    """What PostHog hands on to Loops, and how slowly it is sent for that.
+
+    Attributes:
+        exposures: names of the exposures with `via: posthog` whose destinations every event sets off.
+        events_per_second: most that is sent.
+    """
+
+    exposures: tuple[str, ...]
+    events_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a run of one sync would do.
 
@@ -108,8 +121,10 @@ class Plan:
         only_rejects: true when only rejected rows are looked at, which says nothing about the model as a whole.
         mapping_changed: true when the annotation decides differently what is sent than it did in the last run.
         dropped_properties: properties that the annotation had in the last run and has no more; PostHog keeps them.
+        requests_per_second: at which rate the messages go, one by one; None where they go in batches.
         hash_changed: true when the warehouse hashes rows differently than in the last run.
         samples: a few messages.
+        forwarding: set where PostHog hands the events on to Loops.
     """
 
     sync_name: str
@@ -125,8 +140,10 @@ class Plan:
     only_rejects: bool = False
     mapping_changed: bool = False
     dropped_properties: tuple[str, ...] = ()
+    requests_per_second: float | None = None
     hash_changed: bool = False
     samples: tuple[Sample, ...] = ()
+    forwarding: PlannedForwarding | None = None
 
     @property
     def shows_deletion(self) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
 from dbt_posthog_sync.build_choice import BuildChoice, RunScope, choice_of
 from dbt_posthog_sync.continuity import Continuity
 from dbt_posthog_sync.destinations import Row
@@ -15,18 +14,11 @@ from dbt_posthog_sync.errors import AnnotationError, UnsafePlan
 from dbt_posthog_sync.plan import Plan, PlannedDeletion, Sample
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.resolved_sync import ResolvedSync
-from dbt_posthog_sync.resolver import resolve
+from dbt_posthog_sync.resolver import clashes, resolve
 from dbt_posthog_sync.settings import Deletion
-from dbt_posthog_sync.sync import ObjectType, Operation, Sync
+from dbt_posthog_sync.sync import LoopsObject, ObjectType, Operation, Sync
 from dbt_posthog_sync.warehouse import Warehouse
-from dbt_posthog_sync.warehouse.arguments import (
-    CHANGES,
-    RETRIED,
-    RunIdentity,
-    SyncArguments,
-    SyncTables,
-    table_prefix,
-)
+from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.build import Build, Builds, digest_for_hook, stages_at_build
 from dbt_posthog_sync.warehouse.columns import columns_of
 from dbt_posthog_sync.warehouse.held_rows import HeldRows
@@ -34,6 +26,7 @@ from dbt_posthog_sync.warehouse.identities import IdentityResolver, IdentitySett
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.staging import Staged, Staging
 from dbt_posthog_sync.warehouse.state import State, StoredSync
+from dbt_posthog_sync.warehouse.tables import CHANGES, RETRIED, SyncTables, table_prefix
 
 _SAMPLES = 3
 
@@ -54,6 +47,7 @@ class PlanSettings:
         identities: where it is found which persons PostHog has.
         deletion: what a sync that deletes persons may do.
         held_rows: by the name of a sync, the rows of it that failed dbt tests hold back.
+        requests_per_second: at which rate messages go, one by one; None where they go in batches.
     """
 
     schema: str
@@ -67,6 +61,7 @@ class PlanSettings:
     identities: IdentitySettings = field(default_factory=IdentitySettings)
     deletion: Deletion = field(default_factory=Deletion)
     held_rows: Mapping[str, tuple[HeldRows, ...]] = field(default_factory=dict)
+    requests_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +123,7 @@ class Planner:
             problems += faults
             if found is not None:
                 resolved.append(found)
-        problems += _clashes(resolved)
+        problems += clashes(resolved)
         if problems:
             raise AnnotationError(*problems)
         return tuple(resolved)
@@ -256,6 +251,7 @@ class Planner:
             only_rejects=settings.only_rejects,
             mapping_changed=stored is not None and stored.fingerprint != arguments.resolved.fingerprint,
             dropped_properties=_dropped_properties(arguments.resolved, stored),
+            requests_per_second=settings.requests_per_second,
             hash_changed=continuity is not None and continuity.hash_changed(),
         )
         return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)
@@ -373,8 +369,8 @@ def window_text(resolved: ResolvedSync, start: str | None) -> str | None:
 
 
 def _dropped_properties(resolved: ResolvedSync, stored: StoredSync | None) -> tuple[str, ...]:
-    """Properties of persons that the last complete run wrote and this one would neither write nor remove."""
-    if stored is None or resolved.sync.object is not ObjectType.PERSON:
+    """Properties of persons and contacts that the last complete run wrote, and this one would not write or remove."""
+    if stored is None or resolved.sync.object not in (ObjectType.PERSON, LoopsObject.CONTACTS):
         return ()
     before = {name for name, _, operation in json.loads(stored.mapping)["properties"] if operation == Operation.SET}
     return tuple(sorted(before - {p.name for p in resolved.properties} - set(resolved.sync.unset)))
@@ -388,13 +384,3 @@ def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
     if arguments.only_rejects:
         return 0
     return max(0, stored.model_rows - rows.matched) if arguments.resolved.sends_events else 0
-
-
-def _clashes(resolved: Iterable[ResolvedSync]) -> Iterator[Problem]:
-    """Persons' properties that two syncs write; `properties: all` shows them only once the columns are known."""
-    written = [(one.sync, [p.name for p in one.properties]) for one in resolved if one.sync.object is ObjectType.PERSON]
-    for sync, message in person_clashes(written):
-        advice = "Let one sync write it, or write `shared: true` in both if they never fight over a person."
-        yield Problem(message, advice, sync.model.name, sync.model.file)
-    for sync, _, message in person_fights(written):
-        yield Problem(message, "Let one sync decide over it.", sync.model.name, sync.model.file)

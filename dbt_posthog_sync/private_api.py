@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -18,14 +18,19 @@ import requests
 from dbt_posthog_sync import __version__
 from dbt_posthog_sync.budget import Budget, Budgets, Patience
 from dbt_posthog_sync.destinations.posthog_answers import HttpAnswer
-from dbt_posthog_sync.errors import (
-    AnswerCut,
-    DestinationRefused,
-    DestinationUnavailable,
-    ScopeMissing,
-)
+from dbt_posthog_sync.errors import AnswerCut, DestinationRefused, DestinationUnavailable
 from dbt_posthog_sync.host import Host
-from dbt_posthog_sync.http import Timeout, get, host_of, new_session, one_line, post, redacted, retry_after_seconds
+from dbt_posthog_sync.http import (
+    Timeout,
+    get,
+    host_of,
+    new_session,
+    one_line,
+    patch,
+    post,
+    redacted,
+    retry_after_seconds,
+)
 from dbt_posthog_sync.private_answer import (
     ApiPerson,
     ApiProject,
@@ -36,6 +41,7 @@ from dbt_posthog_sync.private_answer import (
     read_project,
     read_rows,
 )
+from dbt_posthog_sync.private_refusal import API_HOST_ADVICE, Asker, refusal
 from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.settings import Settings
 
@@ -55,8 +61,6 @@ _READ_SECONDS = 120.0  # a query may wait 30 s for its turn, and large answers t
 _CONNECTIONS = 4
 _SHOWN_VALUE = 3  # shorter values say nothing of anybody, and masking them would garble the answer
 _LIMIT = re.compile(r"\blimit\s+(\d+)\s*;?\s*$", re.IGNORECASE)
-_MISSING_SCOPE = re.compile(r"missing required scope '([a-z_]+:[a-z]+)'")
-_WHERE_KEYS = "PostHog > Settings > Account > Personal API keys"
 _Read = TypeVar("_Read")
 
 
@@ -91,13 +95,39 @@ def private_api_config(settings: Settings, personal_key: Secret, host: Host | No
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One request: what is asked, whom it counts for, who needs it, and what no message may repeat."""
+    """One request: what is asked, whom it counts for, who needs it, and what no message may repeat.
+
+    With a body it is a POST, unless it `changes` what is there. `once` never repeats it: twice would be too often.
+    """
 
     path: str
     budget: Budget
     needed_by: str
     body: Mapping[str, Any] | None = None
     private: Sequence[str] = ()
+    changes: bool = False
+    once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRequest:
+    """A request for something of the project that other modules know how to read.
+
+    Attributes:
+        path: what follows the project's number in the path.
+        needed_by: what needs the answer, for messages.
+        body: the JSON of a POST or PATCH; None for a GET.
+        private: texts that no message may repeat.
+        changes: true for a PATCH.
+        once: true where a repeat would do more than the request did.
+    """
+
+    path: str
+    needed_by: str
+    body: Mapping[str, Any] | None = field(default=None, repr=False)
+    private: tuple[str, ...] = field(default=(), repr=False)
+    changes: bool = False
+    once: bool = False
 
 
 class PrivateApi:
@@ -202,6 +232,13 @@ class PrivateApi:
         """The project itself. Needs the scope project:read. Raises as `query` does."""
         return self._ask(_Call(self._project_path(""), self._budgets.others, needed_by), read_project)
 
+    def ask(self, asked: ProjectRequest, read: Callable[[Any], _Read | None]) -> _Read:
+        """Ask for something of the project, and read the answer. Raises as `query` does, and ChangedMeanwhile."""
+        path = self._project_path(asked.path)
+        private, once = asked.private, asked.once
+        call = _Call(path, self._budgets.others, asked.needed_by, asked.body, private, asked.changes, once)
+        return self._ask(call, read)
+
     def who_am_i(self) -> KeyStanding:
         """Say whether the key is one: PostHog answers 401 for no key and 403 for one without user:read.
 
@@ -247,7 +284,7 @@ class PrivateApi:
                 retry_after = answer.retry_after
                 problem = self._problem(answer)
             wait = patience.retry.wait(attempt, retry_after, patience.random)
-            if not patience.retry.allows(attempt, patience.clock() - begun, wait):
+            if call.once or not patience.retry.allows(attempt, patience.clock() - begun, wait):
                 raise DestinationUnavailable(f"{problem}. {call.needed_by} needs it; run again later.")
             if retry_after:
                 call.budget.close(retry_after)
@@ -263,7 +300,8 @@ class PrivateApi:
                 response = get(self._session, url, headers)
             else:
                 headers["Content-Type"] = "application/json"
-                response = post(self._session, url, headers, json.dumps(call.body).encode())
+                send = patch if call.changes else post
+                response = send(self._session, url, headers, json.dumps(call.body).encode())
         return HttpAnswer(
             host=host_of(self._config.host),
             status=response.status_code,
@@ -275,48 +313,13 @@ class PrivateApi:
 
     def _problem(self, answer: HttpAnswer) -> str:
         if _is_success(answer.status):
-            return f"{answer.host} answered {answer.status} without PostHog's words; {_API_HOST_ADVICE}"
+            return f"{answer.host} answered {answer.status} without PostHog's words; {API_HOST_ADVICE}"
         wait = f" and asks to wait {answer.retry_after:.0f} s" if answer.retry_after else ""
         return f"{answer.host} answered {answer.status} to the private API{wait}"
 
     def _refusal(self, call: _Call, answer: HttpAnswer) -> DestinationRefused:
-        """What a status that will not change means, and what to do."""
-        said = self._said(call, answer)
-        match answer.status:
-            case 401:
-                return DestinationRefused(self._bad_key(answer, call.needed_by))
-            case 403 if found := _MISSING_SCOPE.search(said):
-                scope = found.group(1)
-                return ScopeMissing(
-                    f"The personal API key lacks the scope `{scope}`, which {call.needed_by} needs. Add it to the key "
-                    f"in {_WHERE_KEYS}.",
-                    scope,
-                )
-            case 403:
-                return DestinationRefused(
-                    f"{answer.host} forbids what {call.needed_by} needs (403): {said or 'without a reason'}. Check "
-                    f"which projects and scopes the key has in {_WHERE_KEYS}."
-                )
-            case 404 if isinstance(answer.json(), dict):
-                return DestinationRefused(
-                    f"{answer.host} has no project {self._config.project_id} that the personal API key can see (404). "
-                    "Check posthog.project_id, the number in the address of every page of the project, and host."
-                )
-            case 301 | 302 | 307 | 308 | 404 | 405:
-                return DestinationRefused(
-                    f"{answer.host} has no private API ({answer.status} for {call.path}); {_API_HOST_ADVICE}."
-                )
-            case _:
-                return DestinationRefused(
-                    f"{answer.host} answered {answer.status} to what {call.needed_by} needs: {said or 'no reason'}"
-                )
-
-    def _bad_key(self, answer: HttpAnswer, needed_by: str) -> str:
-        return (
-            f"{answer.host} does not accept the personal API key (401), which {needed_by} needs: it is wrong, expired "
-            f"or revoked, or of another region. Make a new one in {_WHERE_KEYS} and put it into "
-            f"{self._config.key_variable}."
-        )
+        asker = Asker(call.needed_by, call.path, self._config.project_id, self._config.key_variable)
+        return refusal(answer, self._said(call, answer), asker)
 
     def _said(self, call: _Call, answer: HttpAnswer) -> str:
         """PostHog's reason on one line, without the key and without anything that was asked about."""
@@ -327,12 +330,6 @@ class PrivateApi:
         # The longest first, or masking a part of a value would leave the rest of it.
         hidden = sorted((value for value in call.private if len(value) >= _SHOWN_VALUE), key=len, reverse=True)
         return one_line(redacted(detail, answer.secret, *hidden))
-
-
-_API_HOST_ADVICE = (
-    "a proxy that carries only ingestion has none. Set posthog.api_host to https://us.posthog.com, "
-    "https://eu.posthog.com or the address of your own PostHog"
-)
 
 
 def _is_success(status: int) -> bool:

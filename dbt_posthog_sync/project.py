@@ -11,6 +11,7 @@ from dbt_posthog_sync.annotation import Annotations, check_annotations
 from dbt_posthog_sync.annotation.property_file import property_file_problems
 from dbt_posthog_sync.comparison import Comparison, Side, compared
 from dbt_posthog_sync.errors import AnnotationError, SettingsError, UserError
+from dbt_posthog_sync.exposure import Exposure, Via
 from dbt_posthog_sync.gate import Gate, read_gate
 from dbt_posthog_sync.identity_model import identity_model, kept_names
 from dbt_posthog_sync.manifest import Manifest, read_manifest
@@ -32,6 +33,7 @@ class Project:
         settings: posthog_sync.yml and the environment.
         manifest: the manifest.
         syncs: every sync of the project, validated.
+        exposures: every exposure with an annotation, validated.
         identity_model: the model that `identities.model` names; None where it names none.
     """
 
@@ -41,6 +43,7 @@ class Project:
     manifest: Manifest
     syncs: tuple[Sync, ...]
     identity_model: ModelRef | None = None
+    exposures: tuple[Exposure, ...] = ()
 
     @classmethod
     def load(cls, project_dir: Path | None, target_path: Path | None, environ: Mapping[str, str]) -> Project:
@@ -68,7 +71,12 @@ class Project:
             raise SettingsError(*problems)
         if annotations.problems:
             raise AnnotationError(*annotations.problems)
-        return cls(folder, target, settings, manifest, annotations.syncs, model)
+        return cls(folder, target, settings, manifest, annotations.syncs, model, annotations.exposures)
+
+    @property
+    def forwarded(self) -> tuple[Exposure, ...]:
+        """The exposures that PostHog sends on."""
+        return tuple(one for one in self.exposures if one.route.via is Via.POSTHOG)
 
     def selected(self, selection: Selection, ask: AskDbt) -> tuple[Sync, ...]:
         """The syncs that the selection means; dbt is asked where the manifest does not say.

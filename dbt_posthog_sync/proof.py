@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dbt_posthog_sync.ingestion_warning import Effect, meaning_of
-from dbt_posthog_sync.sync import ObjectType
+from dbt_posthog_sync.sync import LoopsObject, ObjectType
 
 ALL_LANDED, SOME_LOST, NOT_LANDED = 0, 1, 4
 
@@ -99,6 +99,10 @@ class Proof:
             yield kind, count, landed.get(kind, 0)
 
 
+_NOT_POSTHOG = frozenset(kind.value for kind in LoopsObject)
+"""What a run sent to Loops, PostHog cannot show."""
+
+
 def dispatch_of(run_id: str, rows: Iterable[Sequence[Any]]) -> Dispatch | None:
     """Build a dispatch from rows of `sync_runs`: object, status, delivered, seconds since its begin.
 
@@ -111,7 +115,7 @@ def dispatch_of(run_id: str, rows: Iterable[Sequence[Any]]) -> Dispatch | None:
         is_known = True
         age = max(age, int(seconds))
         is_running = is_running or status == "running"
-        if delivered:
+        if delivered and name not in _NOT_POSTHOG:
             kind = ObjectType(name) if name else ObjectType.EVENT  # a sync that was adopted by another name
             sent[kind] = sent.get(kind, 0) + int(delivered)
     return Dispatch(run_id, sent, age, is_running) if is_known else None

@@ -8,15 +8,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dbt_posthog_sync.diagnosis import Check
+from dbt_posthog_sync.exposure import Exposure
 from dbt_posthog_sync.gate import HeldBack
 from dbt_posthog_sync.ingestion_warning import meaning_of
 from dbt_posthog_sync.plan import Plan, Sample
 from dbt_posthog_sync.proof import Proof
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync import LoopsObject, Sync
 from dbt_posthog_sync.sync_run import Counts, RunStatus, SyncRun
 
 if TYPE_CHECKING:  # `validate` needs no network, and importing requests takes longer than it does
-    from dbt_posthog_sync.destinations.posthog import RenderedRequest
+    from dbt_posthog_sync.destinations import RenderedRequest
 
 JSON_VERSION = 1
 _EXAMPLE_LENGTH = 60
@@ -70,7 +71,7 @@ def plan_text(plan: Plan) -> str:
         with_events = " and their events" if plan.deletion.events else ""
         lines.append(f"  would delete {_persons(plan.estimated_events)}{with_events}")
     else:
-        lines.append(f"  would send {plan.estimated_events:,} {'event' if plan.estimated_events == 1 else 'events'}")
+        lines.append(f"  would send {plan.estimated_events:,} {_noun(plan)}{_duration(plan)}")
     lines += _notes(plan)
     examples = dict(staged.examples)
     lines += [f"  rejected: {rows:,} x {reason}{_example(examples.get(reason))}" for reason, rows in staged.rejected]
@@ -79,21 +80,55 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _noun(plan: Plan) -> str:
+    noun = "contact" if plan.object == LoopsObject.CONTACTS.value else "event"
+    return noun if plan.estimated_events == 1 else f"{noun}s"
+
+
+def _duration(plan: Plan) -> str:
+    """How long a rate of single requests makes it, where that is long enough to matter."""
+    seconds = plan.estimated_events / plan.requests_per_second if plan.requests_per_second else 0.0
+    if seconds < 60:
+        return ""
+    return f", {_about(seconds)} at {plan.requests_per_second:g} requests a second"
+
+
+def _keeper(kind: str) -> str:
+    """Who keeps what has left the model."""
+    return "Loops" if kind in {one.value for one in LoopsObject} else "PostHog"
+
+
 def _notes(plan: Plan) -> list[str]:
     """What is to be known about a plan beside its sums."""
     lines = []
     if plan.outside:
         lines.append(f"  {_rows(plan.outside)} outside the cursor's window, not looked at (--full-scan looks at all)")
     if plan.removed and plan.deletion is None:
-        lines.append(f"  {_rows(plan.removed)} gone from the model since the last run; PostHog keeps them")
+        lines.append(
+            f"  {_rows(plan.removed)} gone from the model since the last run; {_keeper(plan.object)} keeps them"
+        )
     if plan.mapping_changed:
         lines.append("  the annotation changed since the last run")
     if plan.dropped_properties:
-        names = ", ".join(plan.dropped_properties)
-        lines.append(f"  no longer in the annotation, and PostHog keeps it: {names} (`unset: [{names}]` removes it)")
+        names, keeper = ", ".join(plan.dropped_properties), _keeper(plan.object)
+        removal = f" (`unset: [{names}]` removes it)" if keeper == "PostHog" else ""
+        lines.append(f"  no longer in the annotation, and {keeper} keeps it: {names}{removal}")
+    if plan.forwarding is not None and plan.estimated_events:
+        rate, names = plan.forwarding.events_per_second, ", ".join(plan.forwarding.exposures)
+        lines.append(
+            f"  PostHog hands each event on to Loops ({names}) and loses what Loops does not take at once, so a run "
+            f"sends {rate:g} a second: {_about(plan.estimated_events / rate)}"
+        )
     if plan.hash_changed:
         lines.append("  the warehouse computes row hashes differently than in the last run")
     return lines
+
+
+def _about(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 60:
+        return "less than a minute"
+    return f"about {seconds / 3600:.1f} hours" if seconds >= 7200 else f"about {seconds / 60:.0f} minutes"
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:
@@ -137,7 +172,7 @@ def run_text(run: SyncRun) -> str:
     if counts.outside:
         lines.append(f"  {_rows(counts.outside)} outside the cursor's window")
     if counts.removed:
-        lines.append(f"  {_rows(counts.removed)} gone from the model; PostHog keeps them")
+        lines.append(f"  {_rows(counts.removed)} gone from the model; what was sent of them stays")
     if counts.warned:
         lines.append(f"  {counts.warned:,} stored by PostHog without a person")
     lines += [f"  rejected: {rows:,} x {reason}" for reason, rows in run.reasons]
@@ -243,10 +278,12 @@ def proof_values(proof: Proof) -> dict[str, Any]:
 
 
 def request_text(sync_name: str, request: RenderedRequest) -> str:
-    """A request as it would be sent, readable: headers, then the body with a line an event."""
+    """A request as it would be sent, readable: headers, then the body, of a batch with a line an event."""
     body = json.loads(request.body)
-    events = body.pop("batch")
+    events = body.pop("batch", None)
     lines = [f"{sync_name}: {request.method} {request.url}", *(f"{name}: {value}" for name, value in request.headers)]
+    if events is None:
+        return "\n".join([*lines, "", json.dumps(body, ensure_ascii=False), ""])
     lines += ["", json.dumps({**body, "batch": f"{len(events)} events, below"}, ensure_ascii=False)]
     return "\n".join([*lines, *(json.dumps(event, ensure_ascii=False) for event in events), ""])
 
@@ -284,7 +321,7 @@ def status_text(found: dict[str, Any]) -> str:
         (row["sync"], row["rows"], _cut(row["example"] or "", _EXAMPLE_LENGTH), row["reason"])
         for row in found["rejected"]
     ]
-    parts = [table(("sync", "object", "rows in PostHog", "lease"), syncs)]
+    parts = [table(("sync", "object", "rows delivered", "lease"), syncs)]
     parts.append(table(("started (UTC)", "sync", "status", "delivered", "rejected", "message"), runs))
     if rejected:
         parts.append(table(("rejected rows of", "rows", "sync key of one", "reason"), rejected))
@@ -314,6 +351,22 @@ def sync_values(sync: Sync) -> dict[str, Any]:
         "object": sync.object.value,
         "sync_key": {sync.sync_key.kind.value: sync.sync_key.column},
         "behavior": sync.behavior.value,
+    }
+
+
+def exposures_text(exposures: Sequence[Exposure]) -> str:
+    """The validated exposures that PostHog sends for, a line each."""
+    rows = [(one.name, one.object.value, ", ".join(model.name for model in one.models)) for one in exposures]
+    return table(("exposure", "object", "models"), rows)
+
+
+def exposure_values(exposure: Exposure) -> dict[str, Any]:
+    """A validated exposure as JSON values."""
+    return {
+        "name": exposure.name,
+        "models": [model.unique_id for model in exposure.models],
+        "object": exposure.object.value,
+        "via": exposure.route.via.value,
     }
 
 

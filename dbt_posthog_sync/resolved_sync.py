@@ -16,6 +16,7 @@ from dbt_posthog_sync.sync import (
     Behavior,
     Constant,
     KeyKind,
+    LoopsObject,
     ObjectType,
     OnChange,
     OnSeveral,
@@ -69,6 +70,8 @@ class ResolvedSync:
         groups: (group type, column or constant).
         cursor: column that prunes the scan.
         create_with: column with the distinct_id of a person that is made; None where none is.
+        email: column with the address of a contact of Loops; None where there is none.
+        user_id: column with the id of a contact of Loops; None where there is none.
         columns: every column of the relation.
         valid_to: column by which a snapshot's current rows are known; None where all rows are read.
         is_deleted: column that marks a snapshot's rows of deleted things; None where none does, or all rows are read.
@@ -85,6 +88,8 @@ class ResolvedSync:
     groups: tuple[tuple[str, RelationColumn | Constant], ...]
     cursor: RelationColumn | None
     create_with: RelationColumn | None = None
+    email: RelationColumn | None = None
+    user_id: RelationColumn | None = None
     columns: tuple[RelationColumn, ...] = ()
     valid_to: RelationColumn | None = None
     is_deleted: RelationColumn | None = None
@@ -106,6 +111,11 @@ class ResolvedSync:
         return self.sync.sync_key.kind is KeyKind.EMAIL
 
     @property
+    def key_is_address(self) -> bool:
+        """True when a contact of Loops is named by its e-mail address, which Loops compares without regard to case."""
+        return self.sync.sync_key.kind is KeyKind.ADDRESS
+
+    @property
     def deletes(self) -> bool:
         """True when the persons of the rows are deleted."""
         return self.sync.behavior is Behavior.DELETE
@@ -117,13 +127,13 @@ class ResolvedSync:
 
     @property
     def sends_events(self) -> bool:
-        """True for events and pages, which PostHog keeps when the row is gone; false for persons and groups."""
-        return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE)
+        """True for events and pages, which stay when the row is gone; false for persons, groups and contacts."""
+        return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE, LoopsObject.EVENTS)
 
     @property
     def compares_keys_only(self) -> bool:
         """True when a row that was sent once is never sent again, so that hashes need no comparing."""
-        return self.sync.object in (ObjectType.EVENT, ObjectType.PAGE) and self.sync.on_change is OnChange.IGNORE
+        return self.sends_events and self.sync.on_change is OnChange.IGNORE
 
     @property
     def keeps_moment(self) -> bool:
@@ -134,12 +144,13 @@ class ResolvedSync:
     def hashed_columns(self) -> tuple[RelationColumn, ...]:
         """The columns whose content makes the row hash, in order of name, each once."""
         candidates: list[RelationColumn | Constant | None] = [self.distinct_id, self.event, self.timestamp]
+        candidates += [self.email, self.user_id]
         candidates += [source for _, source in self.groups]
         candidates += [mapping.source for mapping in self.properties]
         return self._hashed({c.name: c for c in candidates if isinstance(c, RelationColumn)})
 
     def _hashed(self, found: dict[str, RelationColumn]) -> tuple[RelationColumn, ...]:
-        is_all_of_the_key = not self.key_is_composed and not self.key_is_email
+        is_all_of_the_key = not (self.key_is_composed or self.key_is_email or self.key_is_address)
         names = set(found) - {self.key.name} if is_all_of_the_key else set(found)
         return tuple(found[name] for name in sorted(names))
 
@@ -150,6 +161,7 @@ class ResolvedSync:
             mapping: what `mapping()` was then; object and sync key must be the same as today.
         """
         parts = [mapping["distinct_id"], mapping["event"], mapping["timestamp"]]
+        parts += [mapping.get("email"), mapping.get("user_id")]
         parts += [source for _, source in mapping["groups"]] + [source for _, source, _ in mapping["properties"]]
         names = {part["column"] for part in parts if part and "column" in part}
         known = {column.name: column for column in self.columns}
@@ -166,6 +178,9 @@ class ResolvedSync:
             later["unset"] = sorted(self.sync.unset)
         if self.key_is_email:
             later["on_several"] = self.sync.on_several.value
+        if self.sync.loops is not None:
+            later["email"], later["user_id"] = _described(self.email), _described(self.user_id)
+            later["mailing_lists"] = [list(pair) for pair in self.sync.loops.mailing_lists]
         if self.deletes:
             later["behavior"] = self.sync.behavior.value
         return {

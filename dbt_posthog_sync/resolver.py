@@ -5,10 +5,11 @@ It finds every problem that the manifest alone cannot show: a missing column, a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from dbt_posthog_sync.annotation.clashes import person_clashes, person_fights
 from dbt_posthog_sync.column_type import Family
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.reserved_name import reserved_property
@@ -17,7 +18,9 @@ from dbt_posthog_sync.sync import (
     Column,
     Constant,
     KeyKind,
+    LoopsObject,
     ModelColumn,
+    ObjectType,
     Operation,
     PropertyMapping,
     Rows,
@@ -27,6 +30,12 @@ from dbt_posthog_sync.sync import (
 )
 
 _URL_PROPERTY = "$current_url"
+_SUBSCRIBED = "subscribed"
+_TAKEN = frozenset({"email", "userId", "mailingLists", _SUBSCRIBED})
+"""What `include_all_properties` never sends: Loops' own keys, and a subscription nobody decided about."""
+
+_NESTED_ADVICE = "Make it a text or several columns in the model, or leave it out with `exclude`."
+_NESTED = frozenset({Family.ARRAY, Family.STRUCT, Family.MAP})
 _UNORDERED = frozenset(
     {Family.BOOLEAN, Family.JSON, Family.JSON_TEXT, Family.ARRAY, Family.STRUCT, Family.MAP, Family.UNSUPPORTED}
 )
@@ -69,7 +78,7 @@ class _Resolver:
 
     def __init__(self, sync: Sync, columns: Sequence[RelationColumn]) -> None:
         self._sync = sync
-        self._columns = _Columns(sync.model.name, sync.model.file, {c.name: c for c in columns})
+        self._columns = _Columns(sync.model.name, sync.file, {c.name: c for c in columns})
         self._problems: list[Problem] = []
 
     def resolve(self) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
@@ -82,7 +91,8 @@ class _Resolver:
         create_with = self._identity(term.name, "create_with") if isinstance(term := sync.create_with, Column) else None
         groups = tuple((kind, self._group(kind, term)) for kind, term in sync.groups)
         valid_to, is_deleted = self._ends()
-        properties = self._all_properties() if sync.all_properties else self._listed_properties()
+        email, user_id = self._contact()
+        properties = self._properties()
         self._check_excluded()
         self._check_annotated_columns()
         url = next((p.source for p in properties if p.name == _URL_PROPERTY), None)
@@ -99,6 +109,8 @@ class _Resolver:
             groups=tuple((kind, source) for kind, source in groups if source is not None),
             cursor=cursor,
             create_with=create_with,
+            email=email,
+            user_id=user_id,
             columns=tuple(self._columns.by_name.values()),
             valid_to=valid_to,
             is_deleted=is_deleted,
@@ -106,7 +118,7 @@ class _Resolver:
         return resolved, ()
 
     def _problem(self, message: str, advice: str, path: str) -> None:
-        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.model.file, self._path(path)))
+        self._problems.append(Problem(message, advice, self._sync.model.name, self._sync.file, self._path(path)))
 
     def _path(self, inside: str) -> str:
         return f"{self._sync.path}.{inside}"
@@ -122,6 +134,9 @@ class _Resolver:
 
     def _sendable(self, name: str, path: str) -> RelationColumn | None:
         column = self._find(name, path)
+        if column is not None and self._sync.loops is not None and column.type.family in _NESTED:
+            self._unfit(column, "is a list or an object, and Loops takes single values only", _NESTED_ADVICE, path)
+            return None
         if column is None or column.type.is_supported:
             return column
         self._unfit(column, "has no JSON form", "Cast it in the model, or leave it out with `exclude`.", path)
@@ -179,6 +194,34 @@ class _Resolver:
         path = f"groups.{kind}"
         return term if isinstance(term, Constant) else self._identity(term.name, path)
 
+    def _contact(self) -> tuple[RelationColumn | None, RelationColumn | None]:
+        """The columns by which Loops knows a contact: e-mail address and user id."""
+        loops = self._sync.loops
+        if loops is None:
+            return None, None
+        email = self._identity(loops.email.name, "email") if loops.email else None
+        if email is not None and email.type.family is not Family.TEXT:
+            self._unfit(email, "holds no e-mail address", "Use a text column.", "email")
+        return email, self._identity(loops.user_id.name, "user_id") if loops.user_id else None
+
+    def _properties(self) -> tuple[ResolvedProperty, ...]:
+        if self._sync.loops is None:
+            return self._all_properties() if self._sync.all_properties else self._listed_properties()
+        listed = self._listed_properties()
+        self._check_subscribed(listed)
+        if not self._sync.all_properties:
+            return listed
+        names = {mapping.name for mapping in listed}
+        others = [one for one in self._all_properties() if one.name not in names]
+        return tuple(sorted((*others, *listed), key=lambda mapping: mapping.name))
+
+    def _check_subscribed(self, listed: Iterable[ResolvedProperty]) -> None:
+        """Loops ends or renews a subscription by it, so nothing but a yes or no may stand there."""
+        source = next((one.source for one in listed if one.name == _SUBSCRIBED), None)
+        if isinstance(source, RelationColumn) and source.type.family is not Family.BOOLEAN:
+            path = f"properties.{_SUBSCRIBED}"
+            self._unfit(source, "is no yes or no", "Cast it to boolean in the model.", path)
+
     def _listed_properties(self) -> tuple[ResolvedProperty, ...]:
         resolved = [self._property(mapping) for mapping in self._sync.properties]
         return tuple(p for p in resolved if p is not None)
@@ -193,7 +236,7 @@ class _Resolver:
         resolved = []
         for column in self._columns.by_name.values():
             asked = declared.get(column.name, ModelColumn(column.name))
-            if column.name in left_out or asked.exclude or self._is_bookkeeping(asked):
+            if column.name in left_out or asked.exclude or self._is_not_for_all(asked):
                 continue
             if self._sendable(column.name, "properties") is None:
                 continue
@@ -210,15 +253,22 @@ class _Resolver:
             sync.event,
             Column(sync.timestamp) if sync.timestamp else None,
             sync.create_with,
+            *self._contact_terms(),
         ]
         names = {term.name for term in structural if isinstance(term, Column)}
         found = [self._columns.find(name) for name in (*names, *sync.exclude)]
         return {column.name for column in found if column is not None}
 
-    def _is_bookkeeping(self, column: ModelColumn) -> bool:
-        """True for what dbt adds to a snapshot, unless the column's own annotation asks for it."""
+    def _is_not_for_all(self, column: ModelColumn) -> bool:
+        """True for what dbt adds to a snapshot, unless the column asks for it, and for names that Loops lacks."""
         history = self._sync.model.history
-        return history is not None and is_bookkeeping(history, column)
+        is_dollar = self._sync.loops is not None and column.name.startswith("$")
+        return is_dollar or (history is not None and is_bookkeeping(history, column))
+
+    def _contact_terms(self) -> tuple[Column | None, ...]:
+        """Columns that travel to Loops beside the properties."""
+        loops = self._sync.loops
+        return (Column(self._sync.sync_key.column), loops.email, loops.user_id) if loops is not None else ()
 
     def _declared(self) -> dict[str, ModelColumn]:
         """What the manifest says of a column, by the name that the warehouse has for it."""
@@ -232,7 +282,7 @@ class _Resolver:
                 self._problem(
                     f"two columns become the property `{mapping.name}`.", "Rename or exclude one of them.", "properties"
                 )
-            reason = reserved_property(mapping.name, self._sync.object)
+            reason = self._reserved(mapping.name)
             if reason:
                 self._problem(
                     f"a column becomes the property `{mapping.name}`, which is reserved: {reason}.",
@@ -247,6 +297,13 @@ class _Resolver:
                 )
             seen.add(mapping.name)
 
+    def _reserved(self, name: str) -> str | None:
+        kind = self._sync.object
+        if isinstance(kind, ObjectType):
+            return reserved_property(name, kind)
+        taken = kind is LoopsObject.CONTACTS and name in _TAKEN
+        return "Loops reads it as something else than a contact property" if taken else None
+
     def _check_annotated_columns(self) -> None:
         """A misspelled column would otherwise be sent although its annotation asks to leave it out."""
         for column in self._sync.model.columns:
@@ -258,3 +315,13 @@ class _Resolver:
     def _check_excluded(self) -> None:
         for name in self._sync.exclude:
             self._find(name, "exclude")
+
+
+def clashes(resolved: Iterable[ResolvedSync]) -> Iterator[Problem]:
+    """Persons' properties that two syncs write; `properties: all` shows them only once the columns are known."""
+    written = [(one.sync, [p.name for p in one.properties]) for one in resolved if one.sync.object is ObjectType.PERSON]
+    for sync, message in person_clashes(written):
+        advice = "Let one sync write it, or write `shared: true` in both if they never fight over a person."
+        yield Problem(message, advice, sync.model.name, sync.model.file)
+    for sync, _, message in person_fights(written):
+        yield Problem(message, "Let one sync decide over it.", sync.model.name, sync.model.file)

@@ -11,7 +11,7 @@ from typing import Any
 from dbt_posthog_sync.build_choice import BuildChoice, KeptBuild
 from dbt_posthog_sync.courier import Courier, CourierSettings
 from dbt_posthog_sync.delivery import Delivery, DeliverySettings
-from dbt_posthog_sync.destinations.posthog import PostHog
+from dbt_posthog_sync.destinations import CountingDestination
 from dbt_posthog_sync.eraser import Eraser
 from dbt_posthog_sync.errors import (
     DestinationRefused,
@@ -83,12 +83,12 @@ class RunSettings:
 
 
 class Runner:
-    """Runs syncs, one after the other, against one warehouse and one PostHog project."""
+    """Runs syncs, one after the other, against one warehouse and one destination."""
 
     def __init__(
         self,
         warehouse: Warehouse,
-        destination: PostHog,
+        destination: CountingDestination,
         planner: Planner,
         settings: RunSettings,
         *,

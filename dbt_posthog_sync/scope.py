@@ -12,12 +12,31 @@ QUERY_READ = "query:read"
 PERSON_READ = "person:read"
 PERSON_WRITE = "person:write"
 PROJECT_READ = "project:read"
+HOG_FUNCTION_READ = "hog_function:read"
+HOG_FUNCTION_WRITE = "hog_function:write"
 
 USEFUL: Mapping[str, str] = {
     QUERY_READ: "`verify`, `run --verify` and `debug --send-test-event`",
     PROJECT_READ: "the check that both keys mean the same project",
 }
 """What a key is good for beside the syncs, by scope."""
+
+
+def useful_scopes(forwarded: Iterable[str]) -> Mapping[str, str]:
+    """Return what a key is good for beside the syncs, by scope.
+
+    Args:
+        forwarded: names of the exposures with `via: posthog`.
+    """
+    known = tuple(forwarded)
+    if not known:
+        return USEFUL
+    names = listed(known)
+    of_destinations = {
+        HOG_FUNCTION_READ: f"`destinations plan` and `destinations status` of the exposures {names}",
+        HOG_FUNCTION_WRITE: f"`destinations apply` and `destinations test` of the exposures {names}",
+    }
+    return {**USEFUL, **of_destinations}
 
 
 def needed_scopes(syncs: Iterable[Sync], identities: Identities) -> Mapping[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ _WILDCARD = re.compile(r"[*?\[\]]")
 _OF_STATE = frozenset({"state", "result", "source_status"})
 _OF_DBT = frozenset(
     {
-        *_OF_STATE, "access", "exposure", "group", "metric", "saved_query", "selector", "semantic_model", "source",
+        *_OF_STATE, "access", "group", "metric", "saved_query", "selector", "semantic_model", "source",
         "test_name", "test_type", "unit_test", "version",
     }
 )  # fmt: skip
@@ -131,8 +131,13 @@ def _is_resource_type(value: str, sync: Sync) -> bool:
     return sync.model.resource_type == value
 
 
+def _is_exposure(pattern: str, sync: Sync) -> bool:
+    """Tell whether it is the sync of a direct exposure of the name; dbt itself lists exposures beside models."""
+    return sync.loops is not None and fnmatchcase(sync.name, pattern)
+
+
 def _is_object(value: str, sync: Sync) -> bool:
-    return sync.object.value == value
+    return str(sync.object.value) == value
 
 
 def _is_behavior(value: str, sync: Sync) -> bool:
@@ -150,6 +155,7 @@ _METHODS: Mapping[str, Callable[[str, Sync], bool]] = {
     "fqn": _is_fqn,
     "package": _is_package,
     "resource_type": _is_resource_type,
+    "exposure": _is_exposure,
     f"{_ANNOTATION}.object": _is_object,
     f"{_ANNOTATION}.behavior": _is_behavior,
     f"{_ANNOTATION}.name": _is_sync_name,

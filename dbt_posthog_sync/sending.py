@@ -89,6 +89,9 @@ def send(command: str, values: dict[str, Any]) -> int:
             open_session({**values, "sends": True, "build": build}) as session,
             Interruption(_stopping(session), _leave) as interruption,
         ):
+            for name, feed in session.feeds().items():
+                rate, to = feed.events_per_second, ", ".join(feed.exposures)
+                say(f"{name}: sent at {rate:g} events a second at most, because PostHog hands each on to Loops ({to}).")
             # A missing key is told before anything is sent.
             api = session.private_api() if values.get("verify") else None
             code = _run(session, results, values["output"], allow_rejected=values["allow_rejected"])

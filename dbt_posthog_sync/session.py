@@ -8,31 +8,29 @@ import socket
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
 from dbt_posthog_sync.access import Access
-from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.courier import CourierSettings
-from dbt_posthog_sync.delivery import DeliverySettings
-from dbt_posthog_sync.destinations import Refusal
-from dbt_posthog_sync.destinations.posthog import PostHog, PostHogConfig, RenderedRequest
+from dbt_posthog_sync.destinations import Refusal, RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
+from dbt_posthog_sync.forwarding.feed import Feed, feed_of
 from dbt_posthog_sync.gate import Gate, HeldBack
-from dbt_posthog_sync.http import RetryPolicy, Timeout
 from dbt_posthog_sync.kept_builds import runs_of
 from dbt_posthog_sync.mock import mocked_requests
-from dbt_posthog_sync.plan import Plan
+from dbt_posthog_sync.plan import Plan, PlannedForwarding
 from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.private_api import PrivateApi
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.project import Project
 from dbt_posthog_sync.proof import Dispatch
+from dbt_posthog_sync.receivers import POSTHOG, Receiver, Receivers
+from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
+from dbt_posthog_sync.session_options import SessionOptions
 from dbt_posthog_sync.settings import Settings
-from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.status import status_of
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
@@ -40,57 +38,8 @@ from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 from dbt_posthog_sync.warehouse.held_rows import hold
 from dbt_posthog_sync.warehouse.identities import IdentitySettings, LookUpProgress
-from dbt_posthog_sync.warehouse.profile import DbtOptions
 from dbt_posthog_sync.warehouse.state import State
 from dbt_posthog_sync.warehouse.target import target_problem
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """The options of a command that reaches the warehouse; each as its option says."""
-
-    project_dir: Path | None = None
-    target_path: Path | None = None
-    profiles_dir: Path | None = None
-    profile: str | None = None
-    target: str | None = None
-    threads: int | None = None
-    variables: Mapping[str, Any] = field(default_factory=dict)
-    full_scan: bool = False
-    full_refresh: bool = False
-    rebaseline: bool = False
-    only_rejects: bool = False
-    adopt: str | None = None
-    shard: Shard | None = None
-    force: bool = False
-    steal: bool = False
-    mock: bool = False
-    sends: bool = False
-    gates: bool = False
-    run_results: tuple[Path, ...] = ()
-    environ: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_command(cls, values: Mapping[str, Any], environ: Mapping[str, str]) -> SessionOptions:
-        """Build from a command's parameters; those that a command has not keep their defaults.
-
-        Raises:
-            SettingsError: `--vars` is no YAML mapping.
-        """
-        known = {name: values[name] for name in cls.__slots__ if name in values}
-        made = {"variables": _variables(values.get("variables", "{}")), "gates": not values.get("no_gate", True)}
-        return cls(**{**known, **made, "environ": environ})
-
-    def dbt_options(self, folder: Path) -> DbtOptions:
-        """Where dbt finds the connection of the project in this folder."""
-        return DbtOptions(
-            project_dir=folder,
-            profiles_dir=self.profiles_dir,
-            profile=self.profile,
-            target=self.target,
-            threads=self.threads,
-            variables=self.variables,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +63,7 @@ class Session:
         self._run_id = str(uuid.uuid4())
         self._stack = ExitStack()
         self._runner: Runner | None = None
+        self._feeds: dict[str, Feed | None] = {}
         self._is_stopped = False
 
     def __enter__(self) -> Session:
@@ -127,7 +77,9 @@ class Session:
         self._check_adoption()
         self._held_back: tuple[HeldBack, ...] = ()
         self._hold_back(self._gate.held_back(self._syncs))
-        self._key = self._project_key()
+        self._receivers = Receivers(self._settings, options.environ, self._run_id, needs_keys=options.sends)
+        self._receivers.read_keys(self._syncs, mock=options.mock)
+        self._stack.callback(self._receivers.close)
         self._access = Access(self._settings, options.environ)
         with ExitStack() as opening:
             opening.callback(self._access.close)
@@ -154,12 +106,14 @@ class Session:
         Raises:
             StateError: the state schema was written by a newer program.
         """
-        planner = self._reading_planner()
-        for resolved in planner.resolve(self._syncs):
+        self._state()
+        for resolved, planner, _ in self._routed():
             plan = None
             try:
                 planner.check_not_renamed(resolved, self._known_names)
                 plan = planner.with_samples(planner.plan(resolved, RunIdentity(self._run_id)))
+                if (feed := self._feed(resolved.sync)) is not None:
+                    plan = replace(plan, forwarding=PlannedForwarding(feed.exposures, feed.events_per_second))
                 plan.guard(self._settings.limits)
             except UnsafePlan as error:
                 yield PlanFound(plan, str(error))
@@ -172,16 +126,15 @@ class Session:
         Raises:
             StateError: the state schema was written by a newer program.
         """
-        planner = self._reading_planner()
-        destination = self._destination()
-        limits = self._delivery_settings().limits
-        for resolved in planner.resolve(self._syncs):
+        self._state()
+        for resolved, planner, receiver in self._routed():
             try:
                 prepared = planner.plan(resolved, RunIdentity(self._run_id))
             except UnsafePlan as error:
                 yield resolved.sync.name, error
                 continue
-            for request in mocked_requests(self._warehouse, destination, prepared, limits):
+            limits = receiver.delivery.limits
+            for request in mocked_requests(self._warehouse, receiver.destination, prepared, limits):
                 yield resolved.sync.name, request
 
     def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
@@ -189,24 +142,59 @@ class Session:
         yield from (one.as_run(self._run_id, self._project.manifest.invocation_id) for one in self._held_back)
         if not self._syncs:
             return
-        planner = self._planner(None if progress is None else lambda name, asked: progress(name, asked, 0))
+        looked_up = None if progress is None else lambda name, asked: progress(name, asked, 0)
+        settings = self._run_settings()
+        away: set[str] = set()
         # Persons that are deleted come first, so that nothing is sent to them in the same run.
-        syncs = sorted(planner.resolve(self._syncs), key=lambda resolved: not resolved.deletes)
-        destination = self._destination()
-        self._stack.callback(destination.close)
-        self._runner = Runner(
-            self._warehouse, destination, planner, self._run_settings(), progress=progress or _nobody_watches
-        )
-        is_posthog_away = False
-        for resolved in syncs:
+        for resolved, planner, receiver in sorted(self._routed(looked_up), key=lambda one: not one[0].deletes):
             if self._is_stopped:
                 return
-            if is_posthog_away:
-                yield self._runner.skipped(resolved, "Not run: PostHog took nothing from the sync before it.")
+            self._runner = Runner(
+                self._warehouse,
+                receiver.destination,
+                planner,
+                replace(settings, delivery=receiver.delivery),
+                progress=progress or _nobody_watches,
+            )
+            if receiver.name in away:
+                reason = f"Not run: {receiver.name} took nothing from the sync before it."
+                yield self._runner.skipped(resolved, reason)
                 continue
             for run in runs_of(self._runner, planner, resolved):
-                is_posthog_away = run.is_posthog_away
+                if run.is_posthog_away:
+                    away.add(receiver.name)
                 yield run
+
+    def _routed(self, looked_up: LookUpProgress | None = None) -> list[tuple[ResolvedSync, Planner, Receiver]]:
+        """Every sync with its receiver and a planner for it; all syncs are resolved before any is planned."""
+        posthog = self._receivers.posthog()
+        planner = self._planner(posthog, looked_up)
+        routed = []
+        for resolved in planner.resolve(self._syncs):
+            is_posthog = resolved.sync.loops is None
+            receiver = posthog if is_posthog else self._receivers.of(resolved, mock=self._options.mock)
+            if (feed := self._feed(resolved.sync)) is not None:
+                shards = self._options.shard.of if self._options.shard else 1
+                receiver = receiver.paced(feed.events_per_second / shards)
+            routed.append((resolved, planner if is_posthog else self._planner(receiver), receiver))
+        return routed
+
+    def feeds(self) -> Mapping[str, Feed]:
+        """The selected syncs that PostHog hands on to Loops, by name: they are sent slowly."""
+        found = {sync.name: self._feed(sync) for sync in self._syncs}
+        return {name: feed for name, feed in found.items() if feed is not None}
+
+    def _feed(self, sync: Sync) -> Feed | None:
+        """The feed that a sync is; where a column names its events, the warehouse says whether it holds the name."""
+
+        def has_event(name: str) -> bool:
+            planner = Planner(self._warehouse, PlanSettings(self._settings.state_schema, destination=None))
+            arguments = planner.arguments(planner.resolve([sync])[0], None, RunIdentity(self._run_id))
+            return bool(self._warehouse.rows("has_event", sync=arguments.for_macro(), name=name))
+
+        if sync.name not in self._feeds:
+            self._feeds[sync.name] = feed_of(sync, self._project.exposures, has_event)
+        return self._feeds[sync.name]
 
     def stop(self) -> None:
         """Finish what is in flight and end. Safe in a signal handler."""
@@ -264,20 +252,6 @@ class Session:
         names = {one.sync.name for one in self._held_back}
         self._syncs = tuple(sync for sync in self._syncs if sync.name not in names)
 
-    def _project_key(self) -> str | None:
-        """The key where it is needed; a plan uses it when it is there, to compare what it belongs to."""
-        if self._options.mock:
-            return None
-        variable = self._settings.project_key_variable
-        if not self._options.sends and not self._options.environ.get(variable):
-            return None
-        return self._settings.project_key(self._options.environ).reveal()
-
-    def _reading_planner(self) -> Planner:
-        """A planner for commands that only read the state; one that writes makes sure of it when it writes."""
-        self._state()
-        return self._planner()
-
     def _state(self) -> State:
         """The state schema for reading, at this program's version where there is one."""
         state = State(self._warehouse, self._settings.state_schema)
@@ -285,15 +259,16 @@ class Session:
             state.bring_up_to_date()
         return state
 
-    def _planner(self, looked_up: LookUpProgress | None = None) -> Planner:
-        destination = self._destination().identity if self._key else None
-        directory = None if self._options.mock else self._access.directory(self._syncs, self._key)
+    def _planner(self, receiver: Receiver, looked_up: LookUpProgress | None = None) -> Planner:
+        asks = receiver.name == POSTHOG and not self._options.mock
         return Planner(
             self._warehouse,
             PlanSettings(
                 schema=self._settings.state_schema,
-                destination=destination,
-                oldest_first=self._settings.host.region is not None,
+                destination=receiver.identity,
+                max_message_bytes=receiver.destination.max_message_bytes,
+                oldest_first=receiver.oldest_first,
+                requests_per_second=receiver.requests_per_second,
                 full_scan=self._options.full_scan,
                 full_refresh=self._options.full_refresh,
                 rebaseline=self._options.rebaseline,
@@ -302,7 +277,7 @@ class Session:
                 deletion=self._settings.deletion,
                 held_rows=self._held_rows,
             ),
-            directory,
+            self._access.directory(self._syncs, self._receivers.project_key) if asks else None,
             looked_up,
         )
 
@@ -310,29 +285,6 @@ class Session:
         identities = self._settings.identities
         model = self._project.identity_model
         return IdentitySettings(identities.source, identities.max_age, model, self._settings.project_id)
-
-    def _destination(self) -> PostHog:
-        delivery = self._settings.delivery
-        return PostHog(
-            PostHogConfig(
-                host=self._settings.host.ingest,
-                project_key=self._key or "",
-                run_id=self._run_id,
-                protocol=self._settings.protocol,
-                timeout=Timeout(read=delivery.timeout_seconds),
-                in_flight=delivery.in_flight,
-            )
-        )
-
-    def _delivery_settings(self) -> DeliverySettings:
-        delivery = self._settings.delivery
-        return DeliverySettings(
-            limits=BatchLimits(messages=delivery.batch_messages, bytes=delivery.batch_bytes),
-            in_flight=delivery.in_flight,
-            retry=RetryPolicy(total_seconds=delivery.retry_seconds),
-            events_per_second=delivery.events_per_second,
-            historical_events_per_second=self._settings.historical_rate,
-        )
 
     def _run_settings(self) -> RunSettings:
         delivery = self._settings.delivery
@@ -348,7 +300,6 @@ class Session:
             shard=self._options.shard,
             steal=self._options.steal,
             courier=CourierSettings(delivery.confirm_seconds, delivery.stream_minutes * 60),
-            delivery=self._delivery_settings(),
             known_names=self._known_names,
             targets=self._settings.targets,
             built_by=self._gate.built_by,
@@ -384,15 +335,3 @@ class Session:
 
 def _nobody_watches(_name: str, _settled: int, _total: int) -> None:
     return
-
-
-def _variables(text: str) -> Mapping[str, Any]:
-    import yaml  # noqa: PLC0415 - only commands that reach a warehouse come here
-
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(Problem("--vars is not valid YAML.", "Write it as dbt does: '{name: value}'.")) from error
-    if not isinstance(values, dict):
-        raise SettingsError(Problem("--vars is no mapping.", "Write it as dbt does: '{name: value}'."))
-    return values

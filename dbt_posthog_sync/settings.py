@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from dbt_posthog_sync.duration import duration
 from dbt_posthog_sync.errors import SettingsError
 from dbt_posthog_sync.host import Host
+from dbt_posthog_sync.loops_settings import LoopsSettings, loops_settings
 from dbt_posthog_sync.plan import Limits
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import SETTINGS_SCHEMA, Fault, Steps, faults, json_path, load_schema
@@ -119,6 +120,7 @@ class Settings:
         delivery: how messages travel.
         identities: how persons are found.
         deletion: what `behavior: delete` may do.
+        loops: how Loops is reached by direct exposures.
         defaults: what lies under every annotation.
         file: the file that was read, empty when there is none.
     """
@@ -134,6 +136,7 @@ class Settings:
     delivery: Delivery = Delivery()
     identities: Identities = Identities()
     deletion: Deletion = Deletion()
+    loops: LoopsSettings = LoopsSettings()  # noqa: RUF009 (a frozen value)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
 
@@ -205,19 +208,20 @@ def settings_from(document: object, environ: Mapping[str, str], *, file: str = "
     posthog = values.get("posthog") if isinstance(values, Mapping) else None
     host, host_problems = _host(posthog if isinstance(posthog, Mapping) else {}, environ, file)
     project_id, id_problems = _project_id(posthog if isinstance(posthog, Mapping) else {}, environ, file)
+    section = values.get("loops") if isinstance(values, Mapping) else None
+    loops, loops_problems = loops_settings(section if isinstance(section, Mapping) else {}, environ, file)
     told = {problem.path for problem in problems}
-    others = (*host_problems, *id_problems, *_identity_problems(values, file))
+    others = (*loops_problems, *host_problems, *id_problems, *_identity_problems(values, file))
     problems += [problem for problem in others if problem.path not in told]
     if problems or not isinstance(values, Mapping) or host is None:
         raise SettingsError(*problems)
-    return _settings(values, host, project_id, file)
+    return replace(_settings(values, host, file), project_id=project_id, loops=loops)
 
 
-def _settings(values: Mapping[str, Any], host: Host, project_id: str | None, file: str) -> Settings:
+def _settings(values: Mapping[str, Any], host: Host, file: str) -> Settings:
     posthog = values.get("posthog", {})
     return Settings(
         host=host,
-        project_id=project_id,
         protocol=posthog.get("protocol", "auto"),
         project_key_variable=posthog.get("project_api_key", {}).get("env", PROJECT_KEY_VARIABLE),
         personal_key_variable=posthog.get("personal_api_key", {}).get("env", PERSONAL_KEY_VARIABLE),
@@ -258,7 +262,9 @@ def _without_empty_sections(document: object) -> object:
 
 def _number_problems(values: object, file: str) -> list[Problem]:
     """YAML's `.nan` is a number that no limit can hold against."""
-    sections = [(name, values.get(name)) for name in ("limits", "delivery")] if isinstance(values, Mapping) else []
+    sections = (
+        [(name, values.get(name)) for name in ("limits", "delivery", "loops")] if isinstance(values, Mapping) else []
+    )
     found = []
     for name, section in sections:
         for key, value in section.items() if isinstance(section, Mapping) else ():

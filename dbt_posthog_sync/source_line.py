@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbt_posthog_sync.manifest import ANNOTATION_KEY
+from dbt_posthog_sync.manifest_file import ANNOTATION_KEY
 from dbt_posthog_sync.problem import Problem
 
 if TYPE_CHECKING:

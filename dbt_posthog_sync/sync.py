@@ -24,13 +24,22 @@ class ObjectType(str, Enum):
     GROUP = "group"
 
 
+class LoopsObject(str, Enum):
+    """What rows of a model become in Loops: contacts that are updated or created, or events."""
+
+    CONTACTS = "contacts"
+    EVENTS = "events"
+
+
 class KeyKind(str, Enum):
-    """What makes a row the same row next time, and which PostHog identity it is."""
+    """What makes a row the same row next time, and which identity of PostHog or Loops it is."""
 
     EVENT_ID = "event_id"
     DISTINCT_ID = "distinct_id"
     EMAIL = "email"
     GROUP_KEY = "group_key"
+    USER_ID = "user_id"
+    ADDRESS = "address"
 
 
 class Behavior(str, Enum):
@@ -229,15 +238,34 @@ class ModelRef:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopsTerms:
+    """What a sync to Loops says beside the rest.
+
+    Attributes:
+        api_key: name of the environment variable with the Loops API key.
+        email: column with the e-mail address; None for events that name their contact by user id alone.
+        user_id: column with the user's own id of the contact, or None.
+        mailing_lists: (id, subscribed) pairs, the same for every row.
+        file: path of the YAML file with the exposure.
+    """
+
+    api_key: str
+    email: Column | None
+    user_id: Column | None
+    mailing_lists: tuple[tuple[str, bool], ...] = ()
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Sync:
-    """One validated annotation: model -> PostHog object.
+    """One validated annotation: model -> PostHog object, or one direct exposure: model -> object of Loops.
 
     Attributes:
         name: identity of the sync in its project; renaming it makes a new sync.
         name_is_explicit: false when the name was taken from the model.
         project: name of the dbt project.
         model: the node it reads.
-        object: the PostHog object it writes.
+        object: the object of PostHog or Loops it writes.
         sync_key: what makes a row the same row next time.
         behavior: what happens in PostHog.
         distinct_id: column of the person for events and pages; equals the sync key where that is the distinct_id;
@@ -246,7 +274,8 @@ class Sync:
         timestamp: column with the time of the event; for persons and groups optional.
         time_zone: IANA zone in which naive timestamps of the model are meant.
         properties: mappings that the annotation lists one by one.
-        all_properties: true for `properties: all`; then `properties` is empty and the relation's columns decide.
+        all_properties: true for `properties: all`; then `properties` is empty and the relation's columns decide. For
+            Loops, what `properties` lists goes before the columns.
         exclude: columns left out of `properties: all`.
         groups: (group type, column or constant) pairs sent as `$groups` with events and pages.
         group_type: group type of a group sync.
@@ -261,6 +290,7 @@ class Sync:
         rows: which rows of a snapshot are read; all of them where it is no snapshot.
         gate: what a failed dbt test holds back.
         keep: which states of a row between two runs are sent.
+        loops: what a sync to Loops says beside the rest; None for PostHog.
         path: JSON path of the annotation in its file, to point the user to.
     """
 
@@ -268,7 +298,7 @@ class Sync:
     name_is_explicit: bool
     project: str
     model: ModelRef
-    object: ObjectType
+    object: ObjectType | LoopsObject
     sync_key: SyncKey
     behavior: Behavior
     distinct_id: Column | None = None
@@ -291,12 +321,18 @@ class Sync:
     rows: Rows = Rows.ALL
     gate: Holding = Holding.MODEL
     keep: Keep = Keep.LATEST
+    loops: LoopsTerms | None = None
     path: str = "$"
 
     @property
     def id(self) -> str:
         """Identity of the sync's state: project and name, nothing that a rename of the model changes."""
         return hashlib.sha256(f"{self.project}\x1f{self.name}".encode()).hexdigest()[:16]
+
+    @property
+    def file(self) -> str:
+        """Path of the file with what the user wrote: an exposure has one of its own."""
+        return self.model.file if self.loops is None else self.loops.file
 
     @property
     def needs_identities(self) -> bool:

@@ -4,7 +4,7 @@
 {% macro key_expression(sync) %}
   {%- if sync.key_is_composed -%}
     {{- dbt_posthog_sync.composed_key(sync) -}}
-  {%- elif sync.key_is_email -%}
+  {%- elif sync.key_is_email or (sync.loops and sync.loops.key_is_address) -%}
     {{- dbt_posthog_sync.email_text(dbt_posthog_sync.column_text(sync.key)) -}}
   {%- else -%}
     cast({{ dbt_posthog_sync.model_column(sync.key) }} as {{ dbt_posthog_sync.type_key(sync.key.type) }})

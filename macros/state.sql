@@ -144,11 +144,12 @@
 
 {# Other syncs that this one may have been before: over the same relation, or, since a renamed model has another one,
    with the very same mapping. #}
-{% macro read_like_syncs(schema, project, relation, fingerprint, sync_id) %}
+{% macro read_like_syncs(schema, project, relation, fingerprint, sync_id, is_loops) %}
   {%- set is_same = 'relation = ' ~ dbt_posthog_sync.literal(relation) -%}
   select name, case when {{ is_same }} then 1 else 0 end as reads_the_same from {{ dbt_posthog_sync.state_table(schema, 'syncs') }}
   where project = {{ dbt_posthog_sync.literal(project) }} and sync_id <> {{ dbt_posthog_sync.literal(sync_id) }}
     and ({{ is_same }} or fingerprint = {{ dbt_posthog_sync.literal(fingerprint) }})
+    and object {{ 'in' if is_loops else 'not in' }} ('contacts', 'events')
   order by reads_the_same desc, name
 {% endmacro %}
 

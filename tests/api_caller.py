@@ -34,11 +34,11 @@ class Caller:
         self.address = urlsplit(posthog.url).netloc
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
-    def __call__(self, path: str, body: Any = None) -> tuple[int, Any]:
+    def __call__(self, path: str, body: Any = None, method: str = "") -> tuple[int, Any]:
         connection = http.client.HTTPConnection(self.address, timeout=30)
         try:
             text = None if body is None else json.dumps(body)
-            connection.request("GET" if body is None else "POST", path, text, self.headers)
+            connection.request(method or ("GET" if body is None else "POST"), path, text, self.headers)
             response = connection.getresponse()
             content = response.read()
         finally:
@@ -46,6 +46,9 @@ class Caller:
         self.retry_after = response.headers.get("Retry-After")
         is_json = response.headers.get("Content-Type") == "application/json"
         return response.status, json.loads(content) if is_json else content.decode()
+
+    def change(self, path: str, body: Any) -> tuple[int, Any]:
+        return self(path, body, "PATCH")
 
     def query(self, text: str, refresh: Any = "force_blocking", project: str = "1", **values: Any) -> tuple[int, Any]:
         query = {"kind": "HogQLQuery", "query": text, "values": values}

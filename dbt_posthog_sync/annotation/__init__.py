@@ -3,28 +3,28 @@
 The parts, in the order a fault meets them: `places` (is it where it belongs), `draft` (with the defaults under it),
 `shape` (does it follow the schema), `rules` and `person_rules` (what a schema cannot say), `reading` (the `Sync`),
 `clashes` (between syncs). `property_file` looks into the YAML itself for what dbt drops without a word, `doubled_key`
-for keys that stand there twice.
+for keys that stand there twice. `exposures` and the modules named after it do the same for dbt's exposures.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dbt_posthog_sync.annotation.clashes import name_clashes, person_clash_problems, too_many_group_types
 from dbt_posthog_sync.annotation.draft import Draft, defaults_problems, drafts_of
+from dbt_posthog_sync.annotation.exposures import check_exposures
 from dbt_posthog_sync.annotation.person_rules import deletion_problems
 from dbt_posthog_sync.annotation.places import column_faults, column_problems, node_problems
 from dbt_posthog_sync.annotation.reading import sync_from
 from dbt_posthog_sync.annotation.rules import rule_problems
-from dbt_posthog_sync.annotation.shape import shape_faults
+from dbt_posthog_sync.annotation.shape import shape_faults, without
 from dbt_posthog_sync.annotation.versions import synced_nodes
 from dbt_posthog_sync.errors import AnnotationError
+from dbt_posthog_sync.exposure import Exposure
 from dbt_posthog_sync.manifest import Manifest, Node
 from dbt_posthog_sync.problem import Problem
-from dbt_posthog_sync.schema import Steps
 from dbt_posthog_sync.sync import Sync
 
 __all__ = ["Annotations", "check_annotations", "syncs_from"]
@@ -35,12 +35,16 @@ class Annotations:
     """What the annotations of a project come to.
 
     Attributes:
-        syncs: the syncs of the annotations in which nothing is wrong by itself, in the manifest's order.
-        problems: everything that is wrong, in the same order; problems between syncs come last.
+        syncs: the syncs of the annotations in which nothing is wrong by itself, in the manifest's order, and behind
+            them those of direct exposures.
+        problems: everything that is wrong, in the same order; problems between syncs come behind them, and those of
+            exposures last.
+        exposures: the exposures in which nothing is wrong by itself.
     """
 
     syncs: tuple[Sync, ...]
     problems: tuple[Problem, ...]
+    exposures: tuple[Exposure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,9 @@ def check_annotations(
             checked.append(replace(one, problems=(*at_node, *one.problems)))
     problems += _between(checked)
     right = tuple(one.sync for one in checked if one.sync is not None and not one.problems)
-    return Annotations(right, tuple(dict.fromkeys(problems)))
+    exposed = check_exposures(manifest, right)
+    direct = tuple(one.sync for one in exposed.exposures if one.sync is not None)
+    return Annotations((*right, *direct), tuple(dict.fromkeys((*problems, *exposed.problems))), exposed.exposures)
 
 
 def _node_problems(node: Node) -> Iterator[Problem]:
@@ -115,7 +121,7 @@ def _drafts(node: Node, defaults: Mapping[str, Any]) -> Iterator[Draft]:
 
 def _check(draft: Draft, project: str) -> _Checked:
     faults = shape_faults(draft)
-    sound = replace(draft, value=_without(draft.value, (fault.steps for fault in faults)))
+    sound = replace(draft, value=without(draft.value, (fault.steps for fault in faults)))
     problems = tuple(draft.problem(fault.steps, fault.message, fault.advice) for fault in faults)
     broken = tuple(rule_problems(sound))
     return _Checked(sound, (*problems, *broken), None if faults else sync_from(draft, project))
@@ -126,25 +132,3 @@ def _between(checked: Sequence[_Checked]) -> Iterator[Problem]:
     yield from name_clashes(drafts)
     yield from person_clash_problems([(one.draft, one.sync) for one in checked if one.sync is not None])
     yield from too_many_group_types(drafts)
-
-
-def _without(value: Mapping[str, Any], places: Iterable[Steps]) -> Mapping[str, Any]:
-    """Return a copy without the faulty places, so that the rules can look at the rest."""
-    kept: dict[str, Any] = copy.deepcopy(dict(value))
-    for steps in places:
-        holder: Any = kept
-        for step in steps[:-1]:
-            holder = _step_into(holder, step)
-        if steps and isinstance(holder, dict):
-            holder.pop(steps[-1], None)
-        elif steps and isinstance(holder, list) and isinstance(steps[-1], int):
-            holder[steps[-1]] = None
-    return kept
-
-
-def _step_into(holder: Any, step: str | int) -> Any:
-    if isinstance(holder, dict):
-        return holder.get(str(step))
-    if isinstance(holder, list) and isinstance(step, int):
-        return holder[step]
-    return None

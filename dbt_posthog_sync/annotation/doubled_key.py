@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dbt_posthog_sync.manifest import ANNOTATION_KEY
+from dbt_posthog_sync.manifest_file import ANNOTATION_KEY
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import json_path
 from dbt_posthog_sync.secret import shown

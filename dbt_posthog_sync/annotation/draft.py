@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dbt_posthog_sync.manifest import ANNOTATION_KEY, Node
+from dbt_posthog_sync.manifest import Node
+from dbt_posthog_sync.manifest_file import ANNOTATION_KEY
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, Steps, json_path, load_schema, properties_of
 from dbt_posthog_sync.secret import shown

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbt_posthog_sync.annotation.draft import annotation_path
-from dbt_posthog_sync.manifest import ANNOTATION_KEY, ColumnAnnotation, Node
-from dbt_posthog_sync.manifest_file import QUERYABLE
+from dbt_posthog_sync.manifest import ColumnAnnotation, Node
+from dbt_posthog_sync.manifest_file import ANNOTATION_KEY, QUERYABLE
 from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, Fault, definition, faults, json_path, load_schema
 from dbt_posthog_sync.secret import secrets_in
@@ -20,7 +20,7 @@ REMOVE_ADVICE = (
 
 def misplaced(model: str, file: str, path: str) -> Problem:
     """Return the problem of an annotation in the wrong place; the path tells which place it is."""
-    owner = "column" if ".columns[" in path else "model"
+    owner = "column" if ".columns[" in path else "exposure" if path.startswith("$.exposures[") else "model"
     place = f"beside the {owner}'s name, where dbt ignores it"
     if path.endswith(f".config.{ANNOTATION_KEY}"):
         place = "directly under `config`"

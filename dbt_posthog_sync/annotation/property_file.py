@@ -12,7 +12,8 @@ from typing import Any
 
 from dbt_posthog_sync.annotation.doubled_key import doubled_keys_in
 from dbt_posthog_sync.annotation.places import misplaced
-from dbt_posthog_sync.manifest import ANNOTATION_KEY, Manifest
+from dbt_posthog_sync.manifest import Manifest
+from dbt_posthog_sync.manifest_file import ANNOTATION_KEY
 from dbt_posthog_sync.problem import Problem
 
 _SECTIONS = ("models", "seeds", "snapshots")
@@ -24,17 +25,24 @@ def property_file_problems(project_dir: Path, manifest: Manifest) -> tuple[Probl
     Files that are gone or cannot be read are passed over: dbt itself reports them.
     """
     texts = ((file, _text(project_dir / file)) for file in manifest.property_files)
-    return tuple(problem for file, text in texts for problem in hidden_in(text, file))
+    has_config = manifest.has_exposure_config
+    return tuple(one for file, text in texts for one in hidden_in(text, file, has_exposure_config=has_config))
 
 
-def hidden_in(text: str, file: str) -> Iterator[Problem]:
-    """Yield what dbt hides of the annotations in the text of one YAML file: those it drops, and doubled keys."""
-    yield from misplaced_in(text, file)
+def hidden_in(text: str, file: str, *, has_exposure_config: bool = True) -> Iterator[Problem]:
+    """Yield what dbt hides of the annotations in the text of one YAML file: those it drops, and doubled keys.
+
+    Args:
+        text: what the file holds.
+        file: its path, for the problems.
+        has_exposure_config: false for a dbt in which an exposure's `meta` stands at its top level.
+    """
+    yield from misplaced_in(text, file, has_exposure_config=has_exposure_config)
     yield from doubled_keys_in(text, file)
 
 
-def misplaced_in(text: str, file: str) -> Iterator[Problem]:
-    """Yield a problem for each misplaced annotation in the text of one YAML file."""
+def misplaced_in(text: str, file: str, *, has_exposure_config: bool = True) -> Iterator[Problem]:
+    """Yield a problem for each misplaced annotation in the text of one YAML file; see `hidden_in`."""
     if ANNOTATION_KEY not in text:
         return
     document = _parsed(text)
@@ -44,6 +52,11 @@ def misplaced_in(text: str, file: str) -> Iterator[Problem]:
     for source in _mappings(document.get("sources")):
         for table in _mappings(source.get("tables")):
             yield from _entry_problems(table, f"$.sources[{source.get('name')}].tables[{table.get('name')}]", file)
+    # dbt itself refuses other wrong places of an exposure, or the manifest shows them.
+    for exposure in _mappings(document.get("exposures")) if has_exposure_config else ():
+        name = str(exposure.get("name", ""))
+        if ANNOTATION_KEY in _mapping(exposure.get("meta")):
+            yield misplaced(name, file, f"$.exposures[{name}].meta.{ANNOTATION_KEY}")
 
 
 def _entry_problems(entry: Mapping[str, Any], path: str, file: str) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dbt_posthog_sync.annotation.draft import Draft
 from dbt_posthog_sync.duration import duration
+from dbt_posthog_sync.manifest import Node
 from dbt_posthog_sync.schema import Steps
 from dbt_posthog_sync.sync import (
     Behavior,
@@ -72,7 +73,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
         name=draft.name,
         name_is_explicit="name" in value,
         project=project,
-        model=_annotated_model(draft),
+        model=annotated_model(draft.node),
         object=kind,
         sync_key=key,
         behavior=behavior,
@@ -86,7 +87,7 @@ def sync_from(draft: Draft, project: str) -> Sync:
         groups=tuple((group_type, term(source)) for group_type, source in sorted(value.get("groups", {}).items())),
         group_type=value.get("group_type"),
         nulls=Nulls(value.get("nulls", Nulls.UNSET.value)),
-        cursor=_cursor(value.get("cursor")),
+        cursor=cursor_from(value.get("cursor")),
         backfill=truth(value.get("backfill", True)),
         on_change=OnChange(value.get("on_change", OnChange.IGNORE.value)),
         shared=truth(value.get("shared", False)),
@@ -119,7 +120,8 @@ def entries(value: Mapping[str, Any]) -> Iterator[Entry]:
                     yield Entry(("properties", place), PropertyMapping(column, Column(column)))
         case Mapping() as mapping:
             for name, source in mapping.items():
-                if isinstance(source, (str, Mapping)):
+                is_named = isinstance(source, Mapping) and isinstance(source.get("column", ""), str)
+                if isinstance(source, str) or is_named:
                     operation = source.get("operation", Operation.SET) if isinstance(source, Mapping) else Operation.SET
                     yield Entry(("properties", name), PropertyMapping(name, term(source), Operation(operation)))
 
@@ -197,9 +199,10 @@ def column_from(name: str, annotation: object) -> ModelColumn:
     )
 
 
-def _annotated_model(draft: Draft) -> ModelRef:
-    ref = draft.node.ref
-    annotated = {one.column: column_from(one.column, one.value) for one in draft.node.column_annotations}
+def annotated_model(node: Node) -> ModelRef:
+    """Return the model of a node, its columns with what their own annotations ask for; these must be right."""
+    ref = node.ref
+    annotated = {one.column: column_from(one.column, one.value) for one in node.column_annotations}
     columns = (replace(annotated.get(column.name, column), data_type=column.data_type) for column in ref.columns)
     return replace(ref, columns=tuple(columns))
 
@@ -231,7 +234,8 @@ def _create_with(value: Mapping[str, Any], key: SyncKey, behavior: Behavior) -> 
     return Column(written["column"]) if isinstance(written, Mapping) else Creation(written)
 
 
-def _cursor(value: object) -> Cursor | None:
+def cursor_from(value: object) -> Cursor | None:
+    """Return what a column or `{column: ..., lookback: ...}` stands for; None where there is none."""
     match value:
         case str():
             return Cursor(value)

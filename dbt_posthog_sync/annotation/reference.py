@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dbt_posthog_sync.annotation.exposure_shape import definition_names
 from dbt_posthog_sync.reserved_name import reserved_names
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, flow, load_schema, properties_of
 from dbt_posthog_sync.sync import ObjectType
@@ -41,6 +42,8 @@ annotation says replaces the default. `object`, `name` and `behavior` are writte
 `timestamp`, the e-mail address that is the sync key, and the column of `create_with`. Of a snapshot it leaves out the
 columns that dbt adds; which rows of a snapshot are read, and which version of a model, is in [dbt.md](dbt.md).
 
+What goes on to Loops is written in a `posthog_sync` block of a dbt exposure instead; see [loops.md](loops.md).
+
 Write it under `config: {meta: ...}`: dbt 2 refuses a top-level `meta`, and dbt ignores `posthog_sync` beside the
 model's name. Never write a key or token into an annotation; dbt copies it into target/manifest.json.
 """
@@ -72,6 +75,18 @@ def annotation_reference() -> str:
     """Return the text of docs/annotation.md."""
     columns = _section(_COLUMNS, "column_annotation")
     return "\n".join([_INTRODUCTION, *_objects(), *columns, *_reserved()])
+
+
+def exposure_reference() -> str:
+    """Return the tables of docs/loops.md: what the `posthog_sync` block of an exposure may say."""
+    return "\n".join(line for name in definition_names() for line in _exposure(name))
+
+
+def _exposure(name: str) -> Iterator[str]:
+    _, kind, _, via = name.split("_")
+    description = load_schema(ANNOTATION_SCHEMA)["$defs"][name]["description"]
+    head = f"### `object: {kind}`, `via: {via}`\n\n{description[:1].upper()}{description[1:]}\n"
+    yield from _section(head, name)
 
 
 def _objects() -> Iterator[str]:

@@ -127,9 +127,16 @@ def _two_distinct_ids(draft: Draft) -> Iterator[Problem]:
 
 def _unknown_time_zone(draft: Draft) -> Iterator[Problem]:
     name = draft.value.get("time_zone")
-    if isinstance(name, str) and name.strip() and _time_zones() and not _is_time_zone(name):
-        advice = did_you_mean(name, _time_zones()) or "Write a name of the IANA database, such as `Europe/Berlin`."
+    advice = time_zone_advice(name) if isinstance(name, str) else None
+    if advice is not None:
         yield draft.problem(("time_zone",), f"there is no time zone {shown(name)}.", advice)
+
+
+def time_zone_advice(name: str) -> str | None:
+    """Return what to write instead of a name that is no time zone; None where nothing is wrong with it."""
+    if not name.strip() or not _time_zones() or _is_time_zone(name):
+        return None
+    return did_you_mean(name, _time_zones()) or "Write a name of the IANA database, such as `Europe/Berlin`."
 
 
 def _doubled_properties(draft: Draft) -> Iterator[Problem]:

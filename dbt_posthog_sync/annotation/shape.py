@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -157,3 +158,25 @@ def _several_columns(steps: Steps) -> Fault:
 
 def _lowered(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:]
+
+
+def without(value: Mapping[str, Any], places: Iterable[Steps]) -> Mapping[str, Any]:
+    """Return a copy without the faulty places, so that the rules can look at the rest."""
+    kept: dict[str, Any] = copy.deepcopy(dict(value))
+    for steps in places:
+        holder: Any = kept
+        for step in steps[:-1]:
+            holder = _step_into(holder, step)
+        if steps and isinstance(holder, dict):
+            holder.pop(steps[-1], None)
+        elif steps and isinstance(holder, list) and isinstance(steps[-1], int):
+            holder[steps[-1]] = None
+    return kept
+
+
+def _step_into(holder: Any, step: str | int) -> Any:
+    if isinstance(holder, dict):
+        return holder.get(str(step))
+    if isinstance(holder, list) and isinstance(step, int):
+        return holder[step]
+    return None

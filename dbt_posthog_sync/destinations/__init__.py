@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import NamedTuple, Protocol, TypeAlias
 
 SEAM = b"\x1c"
@@ -111,6 +112,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def rows(self) -> Iterator[Row]:
+        """The messages one by one, for a destination that takes single ones."""
+        return map(Row, self.positions, repeat(int(self.historical)), self.messages)
+
     def without(self, settled: Container[int]) -> Batch:
         """The batch without the messages at these positions."""
         kept = [pair for pair in zip(self.positions, self.messages, strict=True) if pair[0] not in settled]
@@ -202,6 +207,16 @@ class RequestIdentity:
     created_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class RenderedRequest:
+    """A request as it would be sent, with the key masked and before compression."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: str
+
+
 class Destination(Protocol):
     """What receives messages. Implementations are safe to call from several threads at once."""
 
@@ -235,4 +250,16 @@ class CountingDestination(Destination, Protocol):
     @property
     def bytes_sent(self) -> int:
         """Bytes of request bodies sent so far, compressed."""
+        ...
+
+
+class RunDestination(CountingDestination, Protocol):
+    """What a session sends to."""
+
+    def rendered(self, batch: Batch, identity: RequestIdentity) -> tuple[RenderedRequest, ...]:
+        """The requests that `send` would make, with the key masked; nothing is sent and no key is needed."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
         ...

@@ -17,7 +17,7 @@ import requests
 from isal import isal_zlib
 
 from dbt_posthog_sync import __version__
-from dbt_posthog_sync.destinations import SEAM, Batch, Outcome, RequestIdentity, TryAgain
+from dbt_posthog_sync.destinations import SEAM, Batch, Outcome, RenderedRequest, RequestIdentity, TryAgain
 from dbt_posthog_sync.destinations.posthog_answers import HttpAnswer, v0_outcome, v1_outcome
 from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable, SettingsError
 from dbt_posthog_sync.http import MASK, Timeout, host_of, new_session, post, redacted, retry_after_seconds
@@ -80,16 +80,6 @@ class PostHogConfig:
         # A newline from a secret file would otherwise end up in a header.
         object.__setattr__(self, "project_key", key)
         object.__setattr__(self, "host", self.host.strip().rstrip("/"))
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedRequest:
-    """A request as it would be sent, with the key masked and before compression."""
-
-    method: str
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    body: str
 
 
 def _utc_now() -> datetime:
@@ -209,6 +199,10 @@ class PostHog:
             headers=tuple(self._headers(spoken, identity, attempt, MASK).items()),
             body=b"".join(self._body(spoken, batch, identity, MASK)).decode(),
         )
+
+    def rendered(self, batch: Batch, identity: RequestIdentity) -> tuple[RenderedRequest, ...]:
+        """The one request of the batch; see `RunDestination.rendered`."""
+        return (self.render(batch, identity),)
 
     def _url(self, spoken: _Spoken) -> str:
         return self._config.host + (V1_PATH if spoken == "v1" else V0_PATH)

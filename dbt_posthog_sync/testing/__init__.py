@@ -7,6 +7,8 @@ two cannot share a misreading.
     with StandIn() as posthog:
         ...  # send to posthog.url with the key posthog.token
         posthog.project.events, posthog.project.persons, posthog.project.groups
+
+`LoopsStandIn` is the same for Loops.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
         always,
     )
     from dbt_posthog_sync.testing.groups import Group
+    from dbt_posthog_sync.testing.loops import LoopsRequest, LoopsStandIn
+    from dbt_posthog_sync.testing.loops_team import LoopsContact, LoopsEvent, LoopsStandInConfig, LoopsTeam
     from dbt_posthog_sync.testing.people import Person
     from dbt_posthog_sync.testing.personal_key import ApiLimits, PersonalKey
     from dbt_posthog_sync.testing.project import Counts, IngestionWarning, Project, StoredEvent
@@ -58,6 +62,12 @@ __all__ = [
     "FirstOf",
     "Group",
     "IngestionWarning",
+    "LoopsContact",
+    "LoopsEvent",
+    "LoopsRequest",
+    "LoopsStandIn",
+    "LoopsStandInConfig",
+    "LoopsTeam",
     "LoseAnswer",
     "LostEvent",
     "Person",
@@ -77,7 +87,19 @@ __all__ = [
     "summary",
 ]
 
-_MODULES = ("personal_key", "config", "captured", "faults", "groups", "people", "project", "account", "server")
+_MODULES = (
+    "personal_key",
+    "config",
+    "captured",
+    "faults",
+    "groups",
+    "people",
+    "project",
+    "account",
+    "server",
+    "loops_team",
+    "loops",
+)
 
 
 def __getattr__(name: str) -> object:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dbt_posthog_sync.testing.captured import Outcome
 from dbt_posthog_sync.testing.config import StandInConfig
+from dbt_posthog_sync.testing.forwarding import Forwarding
 from dbt_posthog_sync.testing.personal_key import Throttle
 from dbt_posthog_sync.testing.project import Counts, Project
 from dbt_posthog_sync.testing.tables import Tables
@@ -69,6 +70,9 @@ class Account:
     def __init__(self, config: StandInConfig) -> None:
         self.config = config
         self.projects = {token: Project(person_processing=config.person_processing) for token in config.tokens}
+        self._forwardings = {
+            token: Forwarding(config.loops_url, config.test_account_filters) for token in config.tokens
+        }
         self._lock = threading.Lock()
         self._requests: list[RequestRecord] = []
         self._ingestions = 0
@@ -108,6 +112,10 @@ class Account:
                 self._tables[token] = Tables(self.projects[token])
             return self._tables[token]
 
+    def forwarding(self, token: str) -> Forwarding:
+        """The destinations of one project."""
+        return self._forwardings[token]
+
     def kept_answer(self, question: str) -> dict[str, Any] | None:
         """PostHog's cache of answers: whoever does not ask for a fresh one gets the old one."""
         with self._lock:
@@ -136,12 +144,13 @@ class Account:
         project = self.projects.get(outcome.token)
         if project is not None:
             project.take(outcome.captured, outcome.lost)
+            self._forwardings[outcome.token].offer(outcome.captured, project.person)
         elif outcome.captured:
             # Nobody owns them; the main project shows them so that they can be found at all.
             self.project.lose("unknown project API key", outcome.captured)
 
     def reset(self) -> None:
-        """Forget all events and requests, and count from 1 again."""
+        """Forget all events and requests, and count from 1 again; destinations stay as they are set up."""
         with self._lock:
             self._requests.clear()
             self._answers.clear()
@@ -149,6 +158,8 @@ class Account:
             self._blind_queries = self.config.blind_queries
         for project in self.projects.values():
             project.reset()
+        for forwarding in self._forwardings.values():
+            forwarding.reset()
 
 
 def summary(account: Account) -> Summary:

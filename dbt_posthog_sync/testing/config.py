@@ -5,8 +5,10 @@ The limits are those of PostHog's capture service (PostHog/posthog: rust/capture
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from dbt_posthog_sync.testing.personal_key import ApiLimits, PersonalKey
 
@@ -38,6 +40,9 @@ class StandInConfig:
         query_seconds: time every HogQL query takes on top.
         blind_queries: how many queries over events come before anything is ingested and see none.
         quota_limited: what `/flags/` says is over its quota, such as `feature_flags`.
+        loops_url: where destinations find Loops, such as `LoopsStandIn.url`; without it their requests are kept and
+            answered 200.
+        test_account_filters: the project's own filter, which every event of no test account matches.
         v0_wire_bytes: largest v0 body as sent.
         v0_decompressed_bytes: largest v0 body after decompression.
         v1_wire_bytes: largest v1 body as sent.
@@ -61,6 +66,8 @@ class StandInConfig:
     query_seconds: float = 0.0
     blind_queries: int = 0
     quota_limited: tuple[str, ...] = ()
+    loops_url: str | None = None
+    test_account_filters: tuple[Mapping[str, Any], ...] = ()
     v0_wire_bytes: int = 20 * MEBIBYTE
     v0_decompressed_bytes: int = 100 * MEBIBYTE
     v1_wire_bytes: int = 10 * MEBIBYTE

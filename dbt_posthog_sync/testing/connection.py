@@ -87,6 +87,14 @@ class Connection(BaseHTTPRequestHandler):
         """Answer a POST."""
         self._serve()
 
+    def do_PATCH(self) -> None:
+        """Answer a PATCH."""
+        self._serve()
+
+    def do_DELETE(self) -> None:
+        """Answer a DELETE."""
+        self._serve()
+
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing; the request log is in the account."""
 

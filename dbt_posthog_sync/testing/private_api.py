@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from dbt_posthog_sync.testing import hog_functions
 from dbt_posthog_sync.testing.account import Account
+from dbt_posthog_sync.testing.asked import Asked, RefusedError, error_reply
 from dbt_posthog_sync.testing.hogql import HogQlError, translated
 from dbt_posthog_sync.testing.people import Person
 from dbt_posthog_sync.testing.personal_key import PersonalKey
 from dbt_posthog_sync.testing.project import Project
-from dbt_posthog_sync.testing.wire import Reply, Request, read_json
+from dbt_posthog_sync.testing.wire import Reply, Request
 
 PREFIX = "/api/"
-CURRENT = "@current"
 _LISTED = 100
 _BATCH = 200
 _BULK = 1_000
@@ -29,135 +29,70 @@ _FRESH = frozenset({"force_blocking", True})
 _CACHED = frozenset({None, False, "blocking", "force_cache"})
 
 
-class _RefusedError(Exception):
-    """The request is refused."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(str(reply.status))
-        self.reply = reply
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request whose key is good.
-
-    Attributes:
-        request: the request.
-        account: everything the stand-in holds.
-        key: whose request it is.
-        number: the project in the path, or the empty string.
-    """
-
-    request: Request
-    account: Account
-    key: PersonalKey
-    number: str = ""
-
-    def needs(self, scope: str) -> None:
-        """Refuse a key without this scope, in PostHog's words."""
-        if not self.key.may(scope):
-            raise _RefusedError(_error(403, "permission_denied", f"API key missing required scope '{scope}'"))
-
-    def counts_as(self, kind: str) -> None:
-        """Refuse one request too many."""
-        refusal = self.account.throttle.refusal(kind)
-        if refusal is not None:
-            raise _RefusedError(refusal)
-
-    @property
-    def project_number(self) -> int:
-        """The project's number; `@current` is the one that the key's owner looked at last."""
-        number = str(self.key.current_project) if self.number == CURRENT else self.number
-        if not number.isdigit() or not 1 <= int(number) <= len(self.account.projects):
-            raise _RefusedError(_error(404, "not_found", "Project not found."))
-        return int(number)
-
-    @property
-    def project(self) -> Project:
-        """The project in the path."""
-        return self.account.projects[self.token]
-
-    @property
-    def token(self) -> str:
-        """Its project API key."""
-        return self.account.config.tokens[self.project_number - 1]
-
-    def body(self) -> Mapping[str, Any]:
-        """The body, which must be a JSON object."""
-        try:
-            value = read_json(self.request.body.decode() or "{}")
-        except ValueError as error:
-            raise _RefusedError(_error(400, "parse_error", f"JSON parse error - {error}")) from error
-        if not isinstance(value, dict):
-            raise _RefusedError(_error(400, "invalid_input", "The body must be an object."))
-        return value
-
-
-_Answer: TypeAlias = Callable[[_Asked], Reply]
+_Answer: TypeAlias = Callable[[Asked], Reply]
 
 
 def answer(request: Request, account: Account) -> Reply:
     """Answer a request of the private API."""
     if not account.config.private_api:
         return Reply(404, b"<html><body>Not found</body></html>", "text/html")
+    if request.path.strip("/") == hog_functions.PUBLIC_TEMPLATES:
+        return hog_functions.public_templates(request)
     route = _route(request)
     if route is None:
-        return _error(404, "not_found", "Endpoint not found.")
-    method, number, answered = route
+        return error_reply(404, "not_found", "Endpoint not found.")
+    methods, answered, number, rest = route
     try:
         key = _key(request, account)
-        if request.method != method:
-            return _error(405, "method_not_allowed", f'Method "{request.method}" not allowed.')
-        return answered(_Asked(request, account, key, number))
-    except _RefusedError as refused:
+        if request.method not in methods.split():
+            return error_reply(405, "method_not_allowed", f'Method "{request.method}" not allowed.')
+        return answered(Asked(request, account, key, number, rest))
+    except RefusedError as refused:
         return refused.reply
 
 
-def _route(request: Request) -> tuple[str, str, _Answer] | None:
-    """Method, project and answer of a path."""
+def _route(request: Request) -> tuple[str, _Answer, str, str] | None:
+    """Methods, answer, project and rest of a path."""
     kind, _, rest = request.path.removeprefix(PREFIX).strip("/").partition("/")
     if (kind, rest) == ("users", "@me"):
-        return "GET", "", _user
+        return "GET", _user, "", ""
     number, _, endpoint = rest.partition("/")
-    if kind not in ("projects", "environments") or endpoint not in _ENDPOINTS:
+    if kind not in ("projects", "environments"):
         return None
-    method, answered = _ENDPOINTS[endpoint]
-    return method, number, answered
+    if endpoint in _ENDPOINTS:
+        return *_ENDPOINTS[endpoint], number, ""
+    name, _, rest = endpoint.partition("/")
+    found = hog_functions.endpoint(name, rest)
+    return None if found is None else (*found, number, rest)
 
 
 def _key(request: Request, account: Account) -> PersonalKey:
     """The key in the header; a key that is unknown or expired is answered the same."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not value.strip():
-        raise _RefusedError(_error(401, "not_authenticated", "Authentication credentials were not provided."))
+        raise RefusedError(error_reply(401, "not_authenticated", "Authentication credentials were not provided."))
     for key in account.config.personal_keys:
         if key.value == value.strip() and not key.expired:
             return key
-    raise _RefusedError(unknown_key())
+    raise RefusedError(unknown_key())
 
 
 def unknown_key() -> Reply:
     """What PostHog answers to a personal key that it does not know."""
-    return _error(401, "authentication_failed", "Personal API key found in request Authorization header is invalid.")
-
-
-def _error(status: int, code: str, detail: str) -> Reply:
-    """An error in the form of PostHog's private API."""
-    kinds = {400: "validation_error", 401: "authentication_error", 403: "authentication_error"}
-    return Reply.from_json(
-        status, {"type": kinds.get(status, "invalid_request"), "code": code, "detail": detail, "attr": None}
+    return error_reply(
+        401, "authentication_failed", "Personal API key found in request Authorization header is invalid."
     )
 
 
 # User and project.
 
 
-def _user(asked: _Asked) -> Reply:
+def _user(asked: Asked) -> Reply:
     asked.needs("user:read")
     return Reply.from_json(200, {"uuid": "0190a000-0000-7000-8000-00000000000a", "email": "somebody@example.com"})
 
 
-def _project(asked: _Asked) -> Reply:
+def _project(asked: Asked) -> Reply:
     asked.needs("project:read")
     number = asked.project_number
     return Reply.from_json(
@@ -168,7 +103,7 @@ def _project(asked: _Asked) -> Reply:
 # Persons.
 
 
-def _persons(asked: _Asked) -> Reply:
+def _persons(asked: Asked) -> Reply:
     """List persons: found by ClickHouse, so without those that only Postgres has."""
     asked.needs("person:read")
     project = asked.project
@@ -176,7 +111,9 @@ def _persons(asked: _Asked) -> Reply:
     words = asked.request.query_values()
     unknown = set(words) - _PAGE_WORDS
     if unknown:
-        return _error(400, "invalid_input", f"The stand-in does not play these filters: {', '.join(sorted(unknown))}.")
+        return error_reply(
+            400, "invalid_input", f"The stand-in does not play these filters: {', '.join(sorted(unknown))}."
+        )
     found = [person for person in _listed(project, words) if not person.is_ghost]
     offset, limit = _number(words.get("offset"), 0), _number(words.get("limit"), _LISTED)
     page = found[offset : offset + limit]
@@ -197,7 +134,7 @@ def _number(text: str | None, default: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() else default
 
 
-def _batch_by_distinct_ids(asked: _Asked) -> Reply:
+def _batch_by_distinct_ids(asked: Asked) -> Reply:
     asked.needs("person:read")
     project = asked.project
     asked.counts_as("persons")
@@ -218,17 +155,19 @@ def _as_json(person: Person) -> dict[str, Any]:
     }
 
 
-def _bulk_delete(asked: _Asked) -> Reply:
+def _bulk_delete(asked: Asked) -> Reply:
     asked.needs("person:write")
     project = asked.project
     asked.counts_as("deletes")
     body = asked.body()
     ids, distinct_ids = body.get("ids"), body.get("distinct_ids")
     if bool(ids) == bool(distinct_ids):
-        return _error(400, "invalid_input", "You need to specify either distinct_ids or ids")
+        return error_reply(400, "invalid_input", "You need to specify either distinct_ids or ids")
     wanted = ids or distinct_ids
     if not isinstance(wanted, list) or len(wanted) > _BULK:
-        return _error(400, "invalid_input", f"You can only pass {_BULK} {'ids' if ids else 'distinct_ids'} in one call")
+        return error_reply(
+            400, "invalid_input", f"You can only pass {_BULK} {'ids' if ids else 'distinct_ids'} in one call"
+        )
     delete_events = bool(body.get("delete_events"))
     found = project.delete_persons(
         uuids=wanted if ids else (), distinct_ids=distinct_ids or (), delete_events=delete_events
@@ -243,11 +182,11 @@ def _bulk_delete(asked: _Asked) -> Reply:
     return Reply.from_json(202, counts)
 
 
-def _reset_distinct_id(asked: _Asked) -> Reply:
+def _reset_distinct_id(asked: Asked) -> Reply:
     asked.needs("person:write")
     distinct_id = asked.body().get("distinct_id")
     if not distinct_id or not isinstance(distinct_id, str):
-        return _error(400, "invalid_input", "distinct_id is required")
+        return error_reply(400, "invalid_input", "distinct_id is required")
     asked.project.reset_distinct_id(distinct_id)
     return Reply.from_json(202, None)
 
@@ -255,23 +194,25 @@ def _reset_distinct_id(asked: _Asked) -> Reply:
 # HogQL.
 
 
-def _query(asked: _Asked) -> Reply:
+def _query(asked: Asked) -> Reply:
     asked.needs("query:read")
     number = asked.project_number
     asked.counts_as("queries")
     if not asked.account.throttle.begin_query():
-        return _error(429, "concurrency_limit_exceeded", "You have exceeded the maximum number of concurrent queries.")
+        return error_reply(
+            429, "concurrency_limit_exceeded", "You have exceeded the maximum number of concurrent queries."
+        )
     try:
         if asked.account.config.query_seconds:
             time.sleep(asked.account.config.query_seconds)
         return Reply.from_json(200, _answered(asked, number))
     except HogQlError as error:
-        return _error(400, "invalid_input", str(error))
+        return error_reply(400, "invalid_input", str(error))
     finally:
         asked.account.throttle.end_query()
 
 
-def _answered(asked: _Asked, number: int) -> dict[str, Any]:
+def _answered(asked: Asked, number: int) -> dict[str, Any]:
     body = asked.body()
     query, refresh = body.get("query"), body.get("refresh")
     if not isinstance(query, dict) or query.get("kind") != "HogQLQuery" or not isinstance(query.get("query"), str):

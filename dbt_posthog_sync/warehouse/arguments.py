@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +13,7 @@ from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.sync import Constant, Creation, ObjectType
 from dbt_posthog_sync.warehouse.build import Build
 from dbt_posthog_sync.warehouse.held_rows import HeldRows
+from dbt_posthog_sync.warehouse.tables import SyncTables
 
 _EVENT_OF_OBJECT = {ObjectType.PAGE: "$pageview", ObjectType.PERSON: "$set", ObjectType.GROUP: "$groupidentify"}
 # PostHog's v1 protocol reads these beside the event, v0 inside its properties
@@ -22,79 +22,6 @@ _ENVELOPE_FIELDS = {"$session_id": "session_id", "$window_id": "window_id"}
 _WIDE = frozenset({Family.TEXT, Family.JSON, Family.JSON_TEXT, Family.ARRAY, Family.STRUCT, Family.MAP})
 _LARGEST_EXACT = 2**53  # a double tells every whole number up to here from its neighbours
 _LANES = 64
-
-CHANGES, RETRIED = "__changes_", "__retried_"
-"""Parts of the names of staged rows: of a run, and of a retry."""
-
-
-@dataclass(frozen=True, slots=True)
-class SyncTables:
-    """Names of a sync's own tables in this run.
-
-    Attributes:
-        base: base of the snapshot.
-        log: log of the snapshot.
-        changes: staged rows of this run.
-        diff: result of the diff, which does not outlive its transaction.
-        previous: staged rows of an interrupted run, if there are any.
-        temporary: true when staged rows live in a temporary table (`plan` and `run --mock`).
-        mirror: table of the state schema with the persons of PostHog; None where a temporary one holds those that
-            were looked up.
-    """
-
-    base: str
-    log: str
-    changes: str
-    diff: str
-    previous: str | None = None
-    temporary: bool = False
-    mirror: str | None = None
-
-    @classmethod
-    def named(cls, resolved: ResolvedSync, generation: int = 0) -> SyncTables:
-        """Names that a person finds in the warehouse: the sync's name, a piece of its id, the part."""
-        prefix = table_prefix(resolved)
-        return cls(
-            base=f"{prefix}__base_{generation}",
-            log=f"{prefix}__log_{generation}",
-            changes=f"{prefix}{CHANGES}{generation}",
-            diff=f"{prefix}__diff",
-        )
-
-    def generation(self, number: int) -> SyncTables:
-        """The same sync's tables after its snapshot was rewritten: a new base and a new log."""
-        return replace(self, base=_numbered(self.base, number), log=_numbered(self.log, number))
-
-    @property
-    def continues_retry(self) -> bool:
-        """True when the staged rows of before are those of a retry that did not end."""
-        return self.previous is not None and RETRIED in self.previous
-
-    @property
-    def previous_epoch(self) -> int | None:
-        """Epoch of the run that left the staged rows of before."""
-        return int(self.previous.rsplit("_", 1)[1]) if self.previous is not None else None
-
-    @property
-    def generation_number(self) -> int:
-        """How often the snapshot was rewritten."""
-        return int(self.base.rsplit("_", 1)[1])
-
-    def for_macro(self) -> dict[str, Any]:
-        """The tables as the macros read them."""
-        names = {
-            "base": (self.base, False),
-            "log": (self.log, False),
-            "changes": (self.changes, self.temporary),
-            "diff": (self.diff if self.temporary else f"{self.changes}_diff", self.temporary),
-            "previous": (self.previous, False),
-            "removed": (f"{self.diff}_removed", True),
-            "identities": (self.mirror or f"{self.diff}_identities", self.mirror is None),
-        }
-        return {
-            part: {"name": name, "temporary": temporary, "scratch": part == "diff"}
-            for part, (name, temporary) in names.items()
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,16 +209,6 @@ class SyncArguments:
         return "\x1f".join((sync.project, sync.object.value, self.uuid_name or sync.name, ""))
 
 
-def _numbered(name: str, number: int) -> str:
-    return f"{name.rsplit('_', 1)[0]}_{number}"
-
-
-def table_prefix(resolved: ResolvedSync) -> str:
-    """Prefix of a sync's tables; short enough for the 63 bytes that Postgres keeps of a name."""
-    slug = re.sub(r"[^a-z0-9_]+", "_", resolved.sync.name.lower())[:32].strip("_")
-    return f"{slug}_{resolved.id[:8]}"
-
-
 def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
     sync = resolved.sync
     names = {mapping.name for mapping in resolved.properties}
@@ -333,6 +250,24 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "derives_host": is_page and resolved.url is not None and "$host" not in names,
         "derives_pathname": is_page and resolved.url is not None and "$pathname" not in names,
         "lanes": _LANES,
+        "loops": _loops(resolved),
+    }
+
+
+def _loops(resolved: ResolvedSync) -> dict[str, Any] | None:
+    terms = resolved.sync.loops
+    if terms is None:
+        return None
+    return {
+        "email": _column(resolved.email),
+        "user_id": _column(resolved.user_id),
+        "mailing_lists": json.dumps(dict(terms.mailing_lists), separators=(",", ":")) if terms.mailing_lists else None,
+        "key_is_address": resolved.key_is_address,
+        "nested": [
+            source.for_macro()
+            for source in (mapping.source for mapping in resolved.properties)
+            if isinstance(source, RelationColumn) and source.type.family in (Family.JSON, Family.JSON_TEXT)
+        ],
     }
 
 
@@ -364,7 +299,8 @@ def _hashed(column: RelationColumn) -> dict[str, Any]:
 
 
 def _event(resolved: ResolvedSync) -> dict[str, Any]:
-    fixed = _EVENT_OF_OBJECT.get(resolved.sync.object)
+    kind = resolved.sync.object
+    fixed = _EVENT_OF_OBJECT.get(kind) if isinstance(kind, ObjectType) else None
     source = Constant(fixed) if fixed else resolved.event
     if isinstance(source, RelationColumn):
         return {"column": source.for_macro()}

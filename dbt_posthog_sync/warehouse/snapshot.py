@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.errors import LeaseLost
 from dbt_posthog_sync.warehouse import Warehouse
-from dbt_posthog_sync.warehouse.arguments import SyncArguments, table_prefix
+from dbt_posthog_sync.warehouse.arguments import SyncArguments
 from dbt_posthog_sync.warehouse.positions import Positions, listed
 from dbt_posthog_sync.warehouse.state import State, StoredSync
+from dbt_posthog_sync.warehouse.tables import table_prefix
 
 # A fold rewrites the base once. Below this a log is cheaper to read than a base is to write.
 _FOLD_AT_LEAST = 1_000

@@ -195,6 +195,7 @@ class State:
         """Names that no annotation has any more, of syncs that read the same (true) or have the same mapping (false).
 
         The sync may have had one of them before it, or its model, was renamed; the likeliest comes first.
+        What was sent to PostHog says nothing about Loops, and the other way round.
         """
         resolved = arguments.resolved
         rows = self._warehouse.rows(
@@ -204,6 +205,7 @@ class State:
             relation=resolved.sync.model.relation_name,
             fingerprint=resolved.fingerprint,
             sync_id=resolved.id,
+            is_loops=resolved.sync.loops is not None,
         )
         return tuple((str(name), bool(reads_the_same)) for name, reads_the_same in rows if str(name) not in known)
 

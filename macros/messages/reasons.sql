@@ -20,6 +20,9 @@
     'doubtful': 'it may have arrived under another event name, distinct_id or day, and PostHog would keep both',
     'no_email': 'the e-mail address has no @',
     'several': 'several persons have the e-mail address: say which are meant by `on_several` (all, newest, oldest), or merge them',
+    'no_address': 'the e-mail address is missing',
+    'nobody': 'there is neither an e-mail address nor a user id',
+    'nested': 'a property is a list or an object, and Loops takes single values only',
     'shared_creation': 'rows of several e-mail addresses would make the person of one distinct_id',
     'no_person': 'PostHog has no such person',
     'unasked': 'the row came while persons were looked up, and the next run takes it',
@@ -52,9 +55,10 @@
   case {{ dbt_posthog_sync.when(dbt_posthog_sync.key_expression(sync) ~ ' is null', 'null_key') }}
     {% if sync.has_erased and sync.object != 'group' %}{{ dbt_posthog_sync.erased_reason(sync) }}{% endif %}
     {% if sync.identities %}{{ dbt_posthog_sync.identity_reasons(sync) }}{% endif %}
-    {% if sync.object == 'group' %}{{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.group_key_text(sync), required=true) }}
+    {% if sync.loops %}{{ dbt_posthog_sync.loops_reasons(sync) }}
+    {% elif sync.object == 'group' %}{{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.group_key_text(sync), required=true) }}
     {% elif not sync.deletes %}{{ dbt_posthog_sync.distinct_id_reasons(sync) }}{% endif %}
-    {% if sync.event and sync.event.column %}{{ dbt_posthog_sync.event_reasons(sync) }}{% endif %}
+    {% if sync.event and sync.event.column and not sync.loops %}{{ dbt_posthog_sync.event_reasons(sync) }}{% endif %}
     {% if sync.timestamp %}{{ dbt_posthog_sync.timestamp_reasons(sync) }}{% endif %}
     {% for group in sync.groups if group.column %}
     {{ dbt_posthog_sync.group_key_reasons(dbt_posthog_sync.column_text(group.column), required=false) }}

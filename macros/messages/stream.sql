@@ -57,6 +57,7 @@
 
 {# Messages of one person share a lane, and a lane keeps its order. #}
 {% macro lane(sync) %}
+  {%- if sync.loops -%}{{- return(dbt_posthog_sync.bucket(dbt_posthog_sync.loops_identity(sync), sync.lanes)) -}}{%- endif -%}
   {%- set identity = dbt_posthog_sync.group_key_text(sync) if sync.object == 'group' else dbt_posthog_sync.staged_distinct_id(sync) -%}
   {{- return(dbt_posthog_sync.bucket(identity, sync.lanes)) -}}
 {% endmacro %}
@@ -100,6 +101,7 @@
 {% macro member(json_name, prefix=',') %}{{ return(dbt_posthog_sync.literal(prefix ~ json_name ~ ':')) }}{% endmacro %}
 
 {% macro message_head(sync) %}
+  {%- if sync.loops -%}{{- return(dbt_posthog_sync.loops_head(sync)) -}}{%- endif -%}
   {%- if sync.object == 'group' -%}
     {%- set person = "'\"dbt-posthog-sync:group:' || " ~ dbt_posthog_sync.as_text(dbt_posthog_sync.bucket(dbt_posthog_sync.group_key_text(sync), 16)) ~ " || '\"'" -%}
   {%- else -%}
@@ -138,6 +140,7 @@
 
 {# Members of `properties`, each with a leading comma. `person_id` tells whether PostHog has the person of the row. #}
 {% macro message_properties(sync, person_id='c.person_id') %}
+  {%- if sync.loops -%}{{- return(dbt_posthog_sync.loops_properties(sync)) -}}{%- endif -%}
   {%- if sync.object == 'person' -%}{{- return(dbt_posthog_sync.person_properties(sync, person_id)) -}}
   {%- elif sync.object == 'group' -%}{{- return(dbt_posthog_sync.group_properties(sync)) -}}{%- endif -%}
   {{- return(dbt_posthog_sync.event_properties(sync)) -}}

@@ -131,13 +131,16 @@ def test_sandbox_answers_until_ctrl_c(tmp_path: Path) -> None:
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from dbt_posthog_sync.cli import main; main()"
     )
-    words = (sys.executable, "-c", program, "sandbox", "--port", "0")
+    words = (sys.executable, "-c", program, "sandbox", "--port", "0", "--loops-port", "0")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as sandbox:
         assert sandbox.stderr is not None
-        said = sandbox.stderr.readline()
-        url = next(word.rstrip(".") for word in said.split() if word.startswith("http"))
-        with urllib.request.urlopen(url, timeout=5) as page:
+        said = sandbox.stderr.readline() + sandbox.stderr.readline()
+        loops, posthog = (word.rstrip(".") for word in said.split() if word.startswith("http"))
+        with urllib.request.urlopen(posthog, timeout=5) as page:
             assert page.status == 200
+        asking = urllib.request.Request(f"{loops}/v1/api-key", headers={"Authorization": "Bearer loops_sandbox"})
+        with urllib.request.urlopen(asking, timeout=5) as answer:
+            assert b"Sandbox" in answer.read()
         sandbox.send_signal(signal.SIGINT)
         out, err = sandbox.communicate(timeout=10)
     assert (sandbox.returncode, out, err) == (0, "", "")
@@ -151,6 +154,8 @@ def test_the_module_runs_like_the_command(shop: Shop) -> None:
 def test_a_taken_port_is_told(shop: Shop) -> None:
     port = shop.posthog.url.rpartition(":")[2]
     assert f"127.0.0.1:{port} cannot be listened on: " in shop.complaint("sandbox", "--port", port, code=2)
+    words = shop.complaint("sandbox", "--port", "0", "--loops-port", port, code=2)
+    assert f"127.0.0.1:0 or 127.0.0.1:{port} cannot be listened on: " in words
 
 
 def test_dbt_writes_no_files_into_the_project(shop: Shop) -> None:

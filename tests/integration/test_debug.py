@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from forwarded import EVENTS, expose
 from shop import ORDERS, Answer, Shop
 
 from dbt_posthog_sync.testing import StandIn, StandInConfig, Status, When, always
@@ -107,6 +108,14 @@ def test_a_sync_that_reads_posthog_needs_a_personal_key(shop: Shop, monkeypatch:
     monkeypatch.delenv("POSTHOG_PERSONAL_API_KEY")
     shop.settings(identities={"source": "identity_model", "model": shop.table})
     assert debug(shop)[1]["personal API key"]["verdict"] == "ok"
+
+
+def test_an_exposure_via_posthog_wishes_for_a_personal_key(shop: Shop) -> None:
+    shop.build((1, "u1", 1.0))
+    expose(shop, loops_orders=EVENTS)
+    answer, checks = debug(shop)
+    assert (answer.code, checks["personal API key"]["verdict"]) == (0, "warning")
+    assert checks["personal API key"]["findings"] == ["None is set, and `destinations` needs one for `loops_orders`."]
 
 
 def test_an_identity_model_that_dbt_does_not_know(shop: Shop) -> None:

@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from dbt_posthog_sync.annotation import Annotations, check_annotations, syncs_from
 from dbt_posthog_sync.annotation.clashes import declared_properties
 from dbt_posthog_sync.annotation.property_file import hidden_in, property_file_problems
-from dbt_posthog_sync.annotation.reference import annotation_reference
+from dbt_posthog_sync.annotation.reference import annotation_reference, exposure_reference
 from dbt_posthog_sync.errors import AnnotationError
 from dbt_posthog_sync.manifest import Manifest, manifest_from
 from dbt_posthog_sync.schema import ANNOTATION_SCHEMA, load_schema
@@ -81,15 +81,35 @@ def node_of(entry: Mapping[str, Any], file: str) -> dict[str, Any]:
     }
 
 
+def exposure_node_of(entry: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Return what dbt 1.10 and later make of an exposure, which takes its models as `ref('name')`."""
+    config = {"enabled": True, **entry.get("config", {})}
+    config["meta"] = config.get("meta") or entry.get("meta") or {}
+    refs = [ref.removeprefix("ref('").removesuffix("')") for ref in entry.get("depends_on", ())]
+    return {
+        "unique_id": f"exposure.shop.{entry['name']}",
+        "name": entry["name"],
+        "label": entry.get("label"),
+        "resource_type": "exposure",
+        "package_name": "shop",
+        "original_file_path": file,
+        "config": config,
+        "meta": config["meta"],
+        "depends_on": {"macros": [], "nodes": [f"model.shop.{ref}" for ref in refs]},
+    }
+
+
 def manifest_of(document: Mapping[str, Any], file: str = "models/schema.yml") -> Manifest:
     """Return the manifest of a project whose only property file is the document."""
     nodes = [node_of(entry, file) for entry in document["models"]]
+    exposures = [exposure_node_of(entry, file) for entry in document.get("exposures", ())]
     enabled = [node for node in nodes if node["config"].get("enabled", True)]
     version = "https://schemas.getdbt.com/dbt/manifest/v12.json"
     return manifest_from(
         {
             "metadata": {"dbt_schema_version": version, "dbt_version": "1.11.0", "project_name": "shop"},
             "nodes": {node["unique_id"]: node for node in enabled},
+            "exposures": {one["unique_id"]: one for one in exposures},
             "disabled": {node["unique_id"]: [node] for node in nodes if node not in enabled},
         }
     )
@@ -117,7 +137,7 @@ def model(annotation: object, **entry: Any) -> dict[str, Any]:
 def test_valid_annotation_has_no_problem(case: Path) -> None:
     annotations = checked(case)
     assert annotations.problems == ()
-    assert annotations.syncs
+    assert annotations.syncs or annotations.exposures
 
 
 @pytest.mark.parametrize("case", INVALID, ids=lambda case: case.stem)
@@ -131,7 +151,8 @@ def test_editors_accept_what_the_program_accepts(case: Path) -> None:
     """The schema as a whole agrees: right annotations pass, and what it refuses is refused by the program."""
     document = yaml.safe_load(case.read_text(encoding="utf-8"))
     whole = Draft202012Validator(load_schema(ANNOTATION_SCHEMA))
-    metas = [entry.get("config", {}).get("meta", {}) for entry in document["models"]]
+    entries = [*document["models"], *document.get("exposures", ())]
+    metas = [entry.get("config", {}).get("meta", {}) for entry in entries]
     passes = all(whole.is_valid(meta["posthog_sync"]) for meta in metas if "posthog_sync" in meta)
     if case in VALID and "defaults" not in document:
         assert passes
@@ -304,6 +325,11 @@ def test_source_table_is_found_in_the_wrong_place() -> None:
 def test_reference_is_up_to_date() -> None:
     written = (ROOT / "docs" / "annotation.md").read_text(encoding="utf-8")
     assert annotation_reference() == written, "write annotation_reference() to docs/annotation.md"
+
+
+def test_tables_of_exposures_are_up_to_date() -> None:
+    written = (ROOT / "docs" / "loops.md").read_text(encoding="utf-8")
+    assert exposure_reference() in written, "write exposure_reference() to docs/loops.md"
 
 
 WORDS = st.text("ab$ _.{", max_size=3) | st.sampled_from(

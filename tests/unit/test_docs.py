@@ -27,6 +27,7 @@ VERBS = frozenset(
         "Compare",
         "Drop",
         "Forget",
+        "Keep",
         "List",
         "Print",
         "Retry",

@@ -221,6 +221,20 @@ def test_a_scope_that_cannot_be_tried_without_harm_is_named() -> None:
     assert scopes.findings[1] == "`person:write`, which the sync `gone` needs, is not tried here."
 
 
+def test_scopes_of_destinations_are_tried_where_an_exposure_needs_them() -> None:
+    with StandIn(scoped("query:read", "project:read", "person:read")) as posthog:
+        without = personal_checks(own(posthog), forwarded=("loops_contacts",))
+        unasked = personal_checks(own(posthog))
+    with StandIn(scoped("query:read", "project:read", "hog_function:write")) as posthog:
+        enough = personal_checks(own(posthog), forwarded=("loops_contacts",))
+        assert posthog.forwarding.functions.all == ()
+    assert verdicts(without) == ["ok", "warning", "ok"]
+    assert without[1].findings[1].startswith("It lacks `hog_function:read`, for `destinations plan` and")
+    assert without[1].findings[2].endswith("of the exposures `loops_contacts`.")
+    assert verdicts(unasked) == verdicts(enough) == ["ok", "ok", "ok"]
+    assert "hog_function:read, hog_function:write" in enough[1].findings[0]
+
+
 def test_another_project_than_that_of_the_events() -> None:
     keys = (PersonalKey(PERSONAL, current_project=2),)
     with StandIn(StandInConfig(tokens=(KEY, "phc_other"), personal_keys=keys)) as posthog:
