@@ -49,7 +49,8 @@ def _sections() -> Iterator[tuple[str, _Json]]:
     for name in ("models", "snapshots", "seeds"):
         yield name, _list("dbt_node")
     yield "sources", {"type": "array", "items": {"type": "object", "properties": {"tables": _list("dbt_node")}}}
-    for name in ("exposures", "analyses", "macros"):
+    yield "exposures", _list("dbt_exposure")
+    for name in ("analyses", "macros"):
         yield name, _list("dbt_rowless")
 
 
@@ -65,6 +66,8 @@ def _places() -> _Json:
         "dbt_version": _entry("annotation", columns=_list("dbt_column")),
         # dbt before 1.10 keeps the annotation of a column in its `meta` only.
         "dbt_column": _entry("column_annotation", meta=_keys({_KEY: _reference("column_annotation")})),
+        # dbt before 1.10 keeps what an exposure says in its `meta` only.
+        "dbt_exposure": _entry("exposure", meta=_keys({_KEY: _reference("exposure")})),
         "dbt_rowless": _keys(
             {
                 "meta": _keys({_KEY: _never(_ROWLESS)}),

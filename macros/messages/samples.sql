@@ -1,11 +1,12 @@
 {# A few rows of a model, to try out what becomes of them. #}
 
 {# Name of the temporary table that holds them, ready to be used in SQL. #}
-{% macro few_rows_relation(name) %}{{ return(adapter.quote(name)) }}{% endmacro %}
+{% macro few_rows_relation(name) %}{{ return(dbt_posthog_sync.temporary_table(name)) }}{% endmacro %}
 
 {# A copy, because another query for a few rows could find other ones. #}
 {% macro create_few_rows(relation, name, most) %}
-  create temporary table {{ dbt_posthog_sync.few_rows_relation(name) }} as select * from {{ relation }} limit {{ most }}
+  create {{ dbt_posthog_sync.temporary_kind() }} {{ dbt_posthog_sync.few_rows_relation(name) }}{{ dbt_posthog_sync.table_options(true) }}
+  as select * from {{ relation }} limit {{ most }}
 {% endmacro %}
 
 {# A row where the model has an event of this name. #}

@@ -236,7 +236,7 @@ OF_A_SYNC: Mapping[str, Mapping[str, Any]] = {
         macro: {}
         for macro in ("see_volatile_again", "insert_moved", "stage_removed", "count_removed", "record_removed")
     },
-    **{"reject_held": {"held": _HELD}, "create_built_table": {"name": "t"}},
+    **{"reject_held": {"held": _HELD}, "create_built_table": {"name": "t"}, "has_event": {"name": "a"}},
     **{"mark_delivered": {"positions": _SOME}, "confirm_complete_keys": {"positions": _MANY}},
     "insert_refused": {"positions": _MANY, "reason": "it's 100% \\ wrong", "heals": True},
     "see_refused_again": {"positions": _SOME, "reason": "it's 100% \\ wrong"},
@@ -254,7 +254,7 @@ OF_A_SCHEMA: Mapping[str, Mapping[str, Any]] = {
     },
     **{
         "drop_left_table": {"name": "t"},
-        "read_like_syncs": {"project": "p", "relation": "r", "fingerprint": "f", "sync_id": "s"},
+        "read_like_syncs": {"project": "p", "relation": "r", "fingerprint": "f", "sync_id": "s", "is_loops": True},
     },
 }
 
@@ -266,6 +266,7 @@ def asked_seldom(calls: list[Call]) -> Iterator[Call]:
         yield macro, {"sync": sync, **arguments}
     for macro, arguments in OF_A_SCHEMA.items():
         yield macro, {"schema": sync["schema"], **arguments}
+    yield "create_few_rows", {"relation": '"db"."models"."model"', "name": "few", "most": 3}
     yield "count_stored", {"relation": _HELD["relation"]}
     yield "count_strangers", {"relation": '"db"."models"."model"', "held": _HELD}
 
@@ -359,7 +360,7 @@ def test_every_macro_that_python_names_is_among_them(calls: list[Call]) -> None:
 
 # Macros whose names are also words of the program, that say something about the adapter, or that only shards ask for.
 NO_STATEMENTS = {
-    *("current_rows", "digest", "is_held", "program_version"),
+    *("current_rows", "digest", "few_rows_relation", "is_held", "program_version"),
     *("historical", "identities", "json_text", "kind", "snapshot", "value", "primary_key", "quoted"),
     *(
         "admits_other_processes",

@@ -24,7 +24,12 @@ BEYOND_AN_EDITOR = frozenset(
         "column_annotation_claims_a_property", "column_annotation_conflicts", "column_annotation_without_model",
         "column_not_in_contract", "constant_is_infinite", "create_with_column_not_in_contract",
         "create_with_missing", "default_cannot_be_a_behavior", "default_is_wrong", "default_unset_is_written",
-        "disabled", "ephemeral", "exclude_without_all", "key_is_doubled", "not_a_model",
+        "disabled", "ephemeral", "exclude_without_all",
+        "exposure_column_not_in_contract", "exposure_depends_on_nothing", "exposure_does_not_say_which_model",
+        "exposure_event_of_nobody", "exposure_exclude_without_all", "exposure_has_the_name_of_a_sync",
+        "exposure_key_is_doubled", "exposure_of_an_unfit_model", "exposure_takes_names_of_loops",
+        "exposures_fight_over_the_user_id",
+        "key_is_doubled", "not_a_model",
         "keep_of_persons_that_are_looked_up", "keep_without_hook",
         "page_with_two_distinct_ids", "page_without_url", "person_without_properties", "reserved_event_name",
         "reserved_property", "reserved_property_by_all", "rows_cannot_be_a_default", "rows_of_history_for_a_person",
@@ -50,7 +55,8 @@ def messages(document: Any, defaults: Iterable[str] = ()) -> list[str]:
 
 def told(case: Path) -> list[str]:
     document = yaml.safe_load(case.read_text(encoding="utf-8"))
-    return messages({"models": document["models"]}, document.get("defaults", ()))
+    sections = {name: document[name] for name in ("models", "exposures") if name in document}
+    return messages(sections, document.get("defaults", ()))
 
 
 @pytest.mark.parametrize("case", VALID, ids=lambda case: case.stem)
@@ -104,7 +110,7 @@ def test_a_wrong_place_is_told_with_the_right_one(entry: dict[str, Any], why: st
     assert why in message
 
 
-@pytest.mark.parametrize("section", ["exposures", "analyses", "macros"])
+@pytest.mark.parametrize("section", ["analyses", "macros"])
 @pytest.mark.parametrize("entry", [meta(GROUP), {"meta": {"posthog_sync": GROUP}}])
 def test_what_has_no_rows_has_no_annotation(section: str, entry: dict[str, Any]) -> None:
     (message,) = messages({section: [{"name": "a", **entry}]})
