@@ -224,19 +224,24 @@ class Tested:
         wanted: what its destination should be.
         trials: name of each row, and what came of it with requests mocked.
         sent: the row that was really sent, and what came of it.
+        is_withheld: nothing was sent though it was asked for, because PostHog has none of the persons yet.
     """
 
     exposure: Exposure
     wanted: WantedFunction | Blocked
     trials: tuple[tuple[str, Trial], ...]
     sent: tuple[str, Trial] | None = None
+    is_withheld: bool = False
 
     @property
     def is_good(self) -> bool:
         """True where there was something to try, and nothing failed."""
         all_of_them = (*self.trials, *((self.sent,) if self.sent else ()))
         return (
-            not isinstance(self.wanted, Blocked) and bool(self.trials) and not any(one.errors for _, one in all_of_them)
+            not isinstance(self.wanted, Blocked)
+            and bool(self.trials)
+            and not self.is_withheld
+            and not any(one.errors for _, one in all_of_them)
         )
 
 
@@ -247,12 +252,22 @@ def _tested(
     if isinstance(wanted, Blocked):
         return Tested(wanted.exposure, wanted, ())
     found = list(trials.trials(wanted, rows))
-    first = next((row for row, trial in found if trial.requests), None)
+    told = tuple((row.name, trial) for row, trial in found)
     key = keys.get(wanted.exposure.name)
-    sent = (first.name, trials.live(wanted, first, key)) if key is not None and first is not None else None
-    return Tested(wanted.exposure, wanted, tuple((row.name, trial) for row, trial in found), sent)
+    if key is None:
+        return Tested(wanted.exposure, wanted, told)
+    speaking = [(row, trial) for row, trial in found if trial.requests]
+    # Loops finds a contact by its user id too, so the id that stands for no person would join two contacts.
+    first = next((row for row, trial in speaking if not trial.has_unknown_person), None)
+    if first is None:
+        return Tested(wanted.exposure, wanted, told, is_withheld=bool(speaking))
+    return Tested(wanted.exposure, wanted, told, (first.name, trials.live(wanted, first, key)))
 
 
+_WITHHELD = (
+    "  nothing was sent to Loops: as far as the personal API key can see, PostHog has none of these persons yet, and a "
+    "made-up `userId` may not reach Loops. Run `dbt-posthog-sync run` first, and give the key person:read."
+)
 _NOTHING = "No exposure has `via: posthog`, and PostHog has no destination of this dbt project."
 
 
@@ -277,7 +292,9 @@ def _test_text(tested: Tested) -> str:
         lines.append("  no row of its models to try: see `destinations plan`, and whether the models are built")
     lines += itertools.starmap(trial_text, tested.trials)
     if tested.sent is not None:
-        lines += ["  sent to Loops:", trial_text(*tested.sent)]
+        lines += ["  sent to Loops:", trial_text(*tested.sent, is_live=True)]
+    if tested.is_withheld:
+        lines.append(_WITHHELD)
     return "\n".join(lines)
 
 

@@ -130,9 +130,9 @@ def _health(function: HogFunction, totals: Mapping[str, int]) -> str:
     return f"{'enabled' if function.is_enabled else 'disabled'}{state}; {runs}{draft}"
 
 
-def trial_text(name: str, trial: Trial) -> str:
-    """What came of one row, with the exact requests."""
-    lines = [f"  {name}: {_outcome(trial)}"]
+def trial_text(name: str, trial: Trial, *, is_live: bool = False) -> str:
+    """What came of one row, with the exact requests; a request that was really made is not in PostHog's log."""
+    lines = [f"  {name}: {trial.status if is_live else _outcome(trial)}"]
     for request in trial.requests:
         lines += [f"    {request.method} {request.url}"]
         lines += [f"    {header}: {value}" for header, value in request.headers.items()]

@@ -59,6 +59,11 @@ class Trial:
     requests: tuple[Request, ...] = ()
     lines: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def has_unknown_person(self) -> bool:
+        """True where a request carries the id that stands for a person whom PostHog does not have."""
+        return any(UNKNOWN_PERSON in json.dumps(request.body) for request in self.requests)
+
 
 def read_trial(payload: Any) -> Trial | None:
     """What PostHog answers to a trial; None for an answer that is none."""

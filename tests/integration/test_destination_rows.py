@@ -88,13 +88,27 @@ def test_without_person_read_the_row_alone_is_tried(shop: Shop, monkeypatch: pyt
 
 
 def test_live_sends_one(duckdb_people: Shop) -> None:
+    make_person(duckdb_people.posthog, "u1")
     answer = duckdb_people("destinations", "test", "--live")
     assert answer.code == 0
-    assert "  sent to Loops:" in answer.out
+    assert f"  sent to Loops:\n  $set of u1 (sync {duckdb_people.table}): success\n" in answer.out
     (sent,) = duckdb_people.posthog.forwarding.sent
     assert sent.body["email"] == ANN["email"]
     assert sent.headers["Authorization"] == f"Bearer {LOOPS_KEY}"
     assert LOOPS_KEY not in answer.out + answer.err
+
+
+def test_live_sends_no_made_up_person(duckdb_people: Shop) -> None:
+    answer = duckdb_people("destinations", "test", "--live")
+    assert (answer.code, "nothing was sent to Loops" in answer.out) == (1, True)
+    assert duckdb_people.posthog.forwarding.sent == ()
+
+
+def test_live_needs_no_person_where_the_distinct_id_is_sent(duckdb_people: Shop) -> None:
+    expose(duckdb_people, loops_contacts={**CONTACTS, "user_id": "distinct_id"})
+    assert duckdb_people("destinations", "test", "--live").code == 0
+    (sent,) = duckdb_people.posthog.forwarding.sent
+    assert sent.body["userId"] == "u1"
 
 
 def test_live_without_a_key_is_refused(duckdb_people: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +121,7 @@ def test_live_without_a_key_is_refused(duckdb_people: Shop, monkeypatch: pytest.
 def test_answer_of_loops_is_told_without_the_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     with StandIn(StandInConfig(loops_url="http://127.0.0.1:9")) as posthog:
         shop.posthog = posthog
+        make_person(posthog, "u1")
         answer = with_people(shop, monkeypatch)("destinations", "test", "--live")
     assert (answer.code, "error: Loops answered 503" in answer.out) == (1, True)
 
@@ -118,6 +133,7 @@ def test_key_in_an_answer_of_loops_is_masked(shop: Shop, monkeypatch: pytest.Mon
         StandIn(StandInConfig(loops_url=loops.url)) as posthog,
     ):
         shop.posthog = posthog
+        make_person(posthog, "u1")
         answer = with_people(shop, monkeypatch)("destinations", "test", "--live")
     assert (answer.code, "error: Loops answered 400: no key ****" in answer.out) == (1, True), answer
     assert LOOPS_KEY not in answer.out + answer.err
