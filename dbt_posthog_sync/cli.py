@@ -289,15 +289,16 @@ def sandbox(host: str, port: int, loops_port: int | None) -> None:
     from dbt_posthog_sync.testing import LoopsStandIn, StandInConfig, serve
 
     config = StandInConfig()
-    ports, ready = f"{host}:{port}", "The stand-in for {} answers at {}. Ctrl-C ends it."
+    ports, ready = f"{host}:{port}", "The stand-in for {} answers at {} with the key {}. Ctrl-C ends it."
+    keys = f"{config.tokens[0]}, and the personal key {config.personal_keys[0].value}"
     try:
         with contextlib.ExitStack() as stack:
             if loops_port is not None:
                 ports = f"{ports} or {host}:{loops_port}"
                 loops = stack.enter_context(LoopsStandIn(host=host, port=loops_port))
                 config = StandInConfig(loops_url=loops.url)
-                say(ready.format("Loops", loops.url))
-            serve(host, port, config, ready=lambda url: say(ready.format("PostHog", url)))
+                say(ready.format("Loops", loops.url, loops.api_key))
+            serve(host, port, config, ready=lambda url: say(ready.format("PostHog", url, keys)))
     except OSError as error:
         raise UserError(f"{ports} cannot be listened on: {error.strerror}. Name another --port.") from error
 

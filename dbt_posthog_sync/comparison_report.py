@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from dbt_posthog_sync.comparison import Change, Comparison, Difference, Effect, SyncChange
+from dbt_posthog_sync.plan import GUARDS_FROM_ROWS
 from dbt_posthog_sync.sync import Sync
 
 COMMENT_MARK = "<!-- dbt-posthog-sync diff -->"
@@ -120,8 +121,13 @@ def _ways_on(one: SyncChange, comparison: Comparison) -> Iterator[str]:
         yield "Rows that were not read before are new, and sent; rows that are read no more count as gone."
     if one.effect is Effect.EVERY_ROW:
         limit = comparison.max_changed_percent
-        guard = f" Beyond {limit:g} % changed rows a run asks for --force." if limit is not None else ""
-        yield f"`--rebaseline` takes the rows as delivered instead, and sends none.{guard}"
+        yield f"`--rebaseline` takes the rows as delivered instead, and sends none.{_guard(limit)}"
+
+
+def _guard(limit: float | None) -> str:
+    if limit is None:
+        return ""
+    return f" From {GUARDS_FROM_ROWS:,} known rows on, a run asks for --force beyond {limit:g} %."
 
 
 def _left_behind(one: SyncChange) -> Iterator[str]:

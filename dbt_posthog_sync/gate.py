@@ -21,6 +21,7 @@ RUN_RESULTS_FILE = "run_results.json"
 
 # Only these say how a table came to be. `compile`, `docs generate`, `show` and `clone` call every model a success.
 _BUILDING = frozenset({"run", "build", "seed", "snapshot", "retry", "test", ""})
+_CALLED = {"generate": "docs generate"}  # dbt writes the last word of the command
 _NOT_BUILT = {
     "error": "dbt could not build the model",
     "skipped": "dbt skipped the model",
@@ -213,8 +214,9 @@ def _silence(files: Iterable[RunResults]) -> Iterable[str]:
     for one in files:
         if one.command not in _BUILDING:
             yield (
-                f"{one.file} is of `dbt {one.command}`, which says nothing about how the models were built, so it "
-                "holds nothing back. Name the results of the build with --run-results to be sure of them."
+                f"{one.file} is of `dbt {_CALLED.get(one.command, one.command)}`, which says nothing about how the "
+                "models were built, so it holds nothing back. Name the results of the build with --run-results to be "
+                "sure of them."
             )
 
 
@@ -224,7 +226,8 @@ def _strangers(building: Sequence[RunResults], invocation_id: str) -> Iterable[s
         last = building[-1]
         yield (
             f"{last.file} ({last.generated_at or 'of no known time'}) and the manifest are of different dbt commands; "
-            "models are held back by it all the same. If it is out of date, run dbt again or pass --no-gate."
+            "models that it calls failed are held back all the same. If it is out of date, run dbt again or pass "
+            "--no-gate."
         )
 
 

@@ -102,6 +102,9 @@ class Project:
             UserError: there is no manifest, it is of another project, or the settings beside it cannot be read.
         """
         path = folder / "manifest.json"
+        if not path.exists():
+            advice = "Name with --state the folder of an earlier one: a copy of target/, or `dbt parse --target-path`."
+            raise UserError(Problem("there is no dbt manifest here.", advice, file=str(path)))
         manifest = read_manifest(path)
         if manifest.project_name != self.manifest.project_name:
             message = f"this is the manifest of `{manifest.project_name}`, and the project is "

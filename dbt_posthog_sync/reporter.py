@@ -236,7 +236,7 @@ def proof_text(proof: Proof) -> str:
     """A proof as people read it: how much landed, by object, and PostHog's warnings with their meaning."""
     dispatch = proof.dispatch
     if not dispatch.total:
-        lines = [f"run {dispatch.run_id}: nothing was sent, so there is nothing to find"]
+        lines = [f"run {dispatch.run_id}: nothing was sent; ids of earlier runs are in `status --output json`"]
     else:
         landed = min(proof.landed.total, dispatch.total)
         lines = [f"run {dispatch.run_id}: {landed:,} of {dispatch.total:,} messages are in PostHog"]

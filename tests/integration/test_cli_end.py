@@ -136,6 +136,8 @@ def test_sandbox_answers_until_ctrl_c(tmp_path: Path) -> None:
         assert sandbox.stderr is not None
         said = sandbox.stderr.readline() + sandbox.stderr.readline()
         loops, posthog = (word.rstrip(".") for word in said.split() if word.startswith("http"))
+        assert "key phc_sandbox, and the personal key phx_sandbox." in said
+        assert "key loops_sandbox." in said
         with urllib.request.urlopen(posthog, timeout=5) as page:
             assert page.status == 200
         asking = urllib.request.Request(f"{loops}/v1/api-key", headers={"Authorization": "Bearer loops_sandbox"})

@@ -199,8 +199,8 @@ def test_text_markdown_and_values_tell_the_same() -> None:
         "customers: changed (person from customers)",
         "  property plan: plan_name -> the constant 'a|b`\\nc'",
         "  every row is sent again",
-        "  `--rebaseline` takes the rows as delivered instead, and sends none. Beyond 50 % changed rows a run asks for "
-        "--force.",
+        "  `--rebaseline` takes the rows as delivered instead, and sends none. From 1,000 known rows on, a "
+        "run asks for --force beyond 50 %.",
         "",
         "Syncs: 1 changed, 3 unchanged. 1 problems of annotations before count as absent.",
     ]
