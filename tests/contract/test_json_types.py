@@ -430,8 +430,8 @@ def built(labs: Labs) -> Callable[[str], Built]:
 
     def of(warehouse: str) -> Built:
         if warehouse not in known:
-            known[warehouse] = {}  # a table that cannot be read fails every case, but is tried once
-            with labs(warehouse) as lab:
+            with labs(warehouse) as lab:  # skips where the warehouse cannot be had
+                known[warehouse] = {}  # a table that cannot be read fails every case, but is tried once
                 known[warehouse] = build(lab)
         return known[warehouse]
 

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import yaml
 from workflow import ROOT, Runner
 
 from dbt_posthog_sync.cli import cli
-from dbt_posthog_sync.testing import StandIn
+from dbt_posthog_sync.testing import LoopsStandIn, StandIn
 
 PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -51,21 +52,32 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
-def runner(checkout: Path, temp: Path, posthog: StandIn) -> Runner:
+@pytest.fixture(scope="module")
+def loops() -> Iterator[LoopsStandIn]:
+    """What the example sends to beside PostHog."""
+    with LoopsStandIn() as standin:
+        yield standin
+
+
+def runner(checkout: Path, temp: Path, posthog: StandIn, loops: LoopsStandIn) -> Runner:
     return Runner.of(
         checkout,
         temp / "runner",
         GITHUB_BASE_REF="main",
         POSTHOG_PROJECT_API_KEY=posthog.token,
         SHOP_POSTHOG_HOST=posthog.url,
+        SHOP_LOOPS_HOST=loops.url,
+        LOOPS_API_KEY=loops.api_key,
         SHOP_DUCKDB_PATH=str(temp / "shop.duckdb"),
         DBT_SEND_ANONYMOUS_USAGE_STATS="false",
         NO_PROXY="127.0.0.1",
     )
 
 
-def test_the_workflow_of_a_pull_request_comments_on_it(checkout: Path, tmp_path: Path, posthog: StandIn) -> None:
-    ran = runner(checkout, tmp_path, posthog)
+def test_the_workflow_of_a_pull_request_comments_on_it(
+    checkout: Path, tmp_path: Path, posthog: StandIn, loops: LoopsStandIn
+) -> None:
+    ran = runner(checkout, tmp_path, posthog, loops)
     ran.job(block("# .github/workflows/posthog_review.yml"))
     comment = (ran.temp / "comment").read_text()
     assert comment.startswith("<!-- dbt-posthog-sync diff -->\n")
@@ -83,8 +95,10 @@ def test_the_workflow_of_a_pull_request_comments_on_it(checkout: Path, tmp_path:
     assert posthog.requests == ()
 
 
-def test_the_workflow_of_the_main_branch_builds_and_sends(checkout: Path, tmp_path: Path, posthog: StandIn) -> None:
-    ran = runner(checkout, tmp_path, posthog)
+def test_the_workflow_of_the_main_branch_builds_and_sends(
+    checkout: Path, tmp_path: Path, posthog: StandIn, loops: LoopsStandIn
+) -> None:
+    ran = runner(checkout, tmp_path, posthog, loops)
     ran.job(block("# .github/workflows/posthog_sync.yml"))
     assert len(posthog.project.events) > 10_000
     assert "| companies | success |" in (ran.temp / "summary.md").read_text()
@@ -95,7 +109,7 @@ def test_the_workflow_of_the_main_branch_builds_and_sends(checkout: Path, tmp_pa
     assert f"{ROOT}[duckdb]" in (ran.temp / "pip.log").read_text()
     ran.action(command="comment", arguments="--state target", plan="--exclude orders", install="false")
     comment = (ran.temp / "comment").read_text()
-    assert comment.index("Syncs: 4 unchanged.") < comment.index("| companies | 0 |")
+    assert comment.index("Syncs: 6 unchanged.") < comment.index("| companies | 0 |")
     with pytest.raises(subprocess.CalledProcessError) as failed:
         ran.action(command="run", arguments="--select nothing_of_this_name", install="false")
     assert failed.value.returncode == 2

@@ -73,6 +73,7 @@ def test_the_results_file_tells_what_a_run_came_to(shop: Shop) -> None:
         "force": False,
         "shard": None,
         "no_gate": False,
+        "after_dbt": None,
     }
     (result,) = found["results"]
     assert (result["unique_id"], result["status"]) == (f"model.lab.{shop.table}", "rejected")
