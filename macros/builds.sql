@@ -37,6 +37,8 @@
     s.changes_table as changes_table, s.window_start as window_start, s.is_settled as is_settled, s.live_keys as live_keys,
     s.hash_canary as canary, {{ dbt_posthog_sync.as_text(dbt_posthog_sync.hash_canary()) }} as current_canary,
     l.epoch as epoch, l.is_held as is_held,
+    exists (select 1 from {{ table(schema, 'leases') }} k where k.sync_id like h.sync_id || '/%'
+      and (k.is_held or k.changes_table is not null)) as has_shards,
     exists (select 1 from {{ table(schema, 'rejected_rows') }} r where r.sync_id = h.sync_id and r.resolved_at is null) as has_rejects,
     exists (select 1 from {{ table(schema, 'doubtful_rows') }} d where d.sync_id = h.sync_id) as has_doubtful,
     exists (select 1 from {{ table(schema, 'erased_persons') }}) as has_erased,
@@ -103,7 +105,7 @@
     (staging_id, sync_id, invocation_id, staged_at, epoch, digest, keeps_every, relation_identity, rows_table,
      unchanged, added, changed, removed, model_rows, window_start, next_window_start)
   select {{ text(sync.staging_id) }}, {{ text(sync.id) }}, {{ text(invocation_id) }}, {{ dbt_posthog_sync.clock() }}, {{ sync.epoch }},
-    {{ text(sync.digest) }}, {{ 'true' if sync.keeps_every else 'false' }}, {{ dbt_posthog_sync.relation_identity(sync.relation) }},
+    {{ text(sync.digest) }}, {{ 'true' if sync.keeps_every else 'false' }}, {{ dbt_posthog_sync.relation_identity(sync.relation_name) }},
     {{ text(sync.tables.built.name) }},
     {{ rows }}{{ dbt_posthog_sync.kind('unchanged') }}), 0), {{ rows }}{{ dbt_posthog_sync.kind('added') }}), 0), {{ rows }}{{ dbt_posthog_sync.kind('changed') }}), 0),
     {{ '(' ~ dbt_posthog_sync.count_removed(sync) ~ ')' if sync.may_have_removed else '0' }},
@@ -134,7 +136,7 @@
 {% macro read_builds(sync) %}
   select staging_id, invocation_id, {{ dbt_posthog_sync.as_text('staged_at') }}, epoch, digest, keeps_every, rows_table,
     unchanged, added, changed, removed, model_rows, window_start, next_window_start,
-    coalesce(relation_identity = {{ dbt_posthog_sync.relation_identity(sync.relation) }}, relation_identity is null)
+    coalesce(relation_identity = {{ dbt_posthog_sync.relation_identity(sync.relation_name) }}, relation_identity is null)
   from {{ dbt_posthog_sync.state_table(sync.schema, 'build_stagings') }}
   where sync_id = {{ dbt_posthog_sync.literal(sync.id) }} order by build_stagings.staged_at, staging_id
 {% endmacro %}

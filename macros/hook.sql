@@ -84,7 +84,7 @@
       ~ dbt_posthog_sync.program_version() ~ '. Let both be of one version, and run `dbt-posthog-sync run`.', 'aloud': true}) -}}
   {%- elif row['canary'] != row['current_canary'] -%}
     {{- return({'words': 'the warehouse hashes rows differently than before. `dbt-posthog-sync plan` says more.', 'aloud': true}) -}}
-  {%- elif not row['keeps_every'] and (row['is_held'] or row['changes_table'] or row['has_doubtful']) -%}
+  {%- elif not row['keeps_every'] and (row['is_held'] or row['has_shards'] or row['changes_table'] or row['has_doubtful']) -%}
     {{- return({'words': 'a run is under way, or did not end. `dbt-posthog-sync run` stages by itself.', 'aloud': true}) -}}
   {%- elif not dbt_posthog_sync.writes_beside(relation) -%}
     {{- return({'words': 'a transaction of this warehouse writes to one database, and the state schema is in another.', 'aloud': true}) -}}
@@ -151,7 +151,7 @@
     'built': {'name': row['rows_table'], 'temporary': false}, 'previous': {'name': row['changes_table'], 'temporary': false},
     'pending': {'name': tables.diff.name ~ '_log', 'temporary': true}, 'real_log': {'name': row['log_table'], 'temporary': false}}) -%}
   {%- do sync.update({
-    'id': row['sync_id'], 'relation': relation | string, 'digest': row['digest'], 'keeps_every': row['keeps_every'],
+    'id': row['sync_id'], 'digest': row['digest'], 'keeps_every': row['keeps_every'],
     'staging_id': invocation_id ~ '/' ~ modules.datetime.datetime.now(modules.pytz.utc).isoformat() ~ '/' ~ row['sync_id'],
     'epoch': row['epoch'] or 0, 'has_rejects': row['has_rejects'], 'has_erased': row['has_erased'],
     'window_start': window[1] if window and window[0] == sync.cursor.name else none,

@@ -119,7 +119,8 @@ class Builds:
         """Types of the columns, in the warehouse's own words; a build that finds others leaves the staging to a run."""
         rows = self._warehouse.rows("describe_columns", relation=resolved.sync.model.relation_name)
         read = {column.name for column in (*resolved.hashed_columns, resolved.key)}
-        read |= {one.name for one in (resolved.distinct_id, resolved.timestamp, resolved.url, resolved.cursor) if one}
+        others = (resolved.distinct_id, resolved.timestamp, resolved.url, resolved.cursor)
+        read |= {one.name for one in (*others, resolved.valid_to, resolved.is_deleted) if one}
         are_all = resolved.sync.all_properties
         return {"are_all": are_all, "columns": {str(row[0]): str(row[1]) for row in rows if are_all or row[0] in read}}
 

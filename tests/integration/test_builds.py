@@ -11,8 +11,10 @@ from mortal import Killed, MortalWarehouse
 
 from dbt_posthog_sync.batch import BatchLimits
 from dbt_posthog_sync.courier import CourierSettings
+from dbt_posthog_sync.shard import Shard
 from dbt_posthog_sync.sync_run import RunStatus, SyncRun
 from dbt_posthog_sync.testing import EventResults, LoseAnswer, Script, Verdict, When, always
+from dbt_posthog_sync.warehouse.lease import Holder
 
 PEOPLE: dict[str, Any] = {"object": "person", "sync_key": {"distinct_id": "id"}, "properties": ["plan"]}
 EVERY = {**PEOPLE, "keep": "every"}
@@ -185,6 +187,19 @@ def test_a_full_scan_stages_by_itself(lab: Lab) -> None:
     lab.build_with_hook(people(u1="b"))
     assert lab.run(PEOPLE, full_scan=True).message == ""
     assert rows_waiting(lab) == 0
+
+
+def test_a_build_stages_nothing_while_a_shard_is_under_way(lab: Lab) -> None:
+    lab.build(people(u1="a", u2="a"))
+    lab.run(PEOPLE)
+    state, ((sync_id,),) = lab.planner().state, lab.sql("select sync_id from {state}.syncs")
+    shard = Shard(1, 2)
+    held = state.lease(str(sync_id), shard).take(Holder("shard", "somebody", "elsewhere"))
+    lab.build_with_hook(people(u1="b", u2="b"))
+    assert rows_waiting(lab) == 0
+    state.lease(str(sync_id), shard).release(held)
+    lab.build_with_hook(people(u1="b", u2="b"))
+    assert note(lab.run(PEOPLE)) == "Staged"
 
 
 def test_a_cursor_prunes_the_staging_of_a_build_too(lab: Lab) -> None:

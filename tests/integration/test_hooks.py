@@ -34,6 +34,9 @@ MODELS = {
     "snapshots/as_snapshot.sql": "{% snapshot as_snapshot %}{{ config(unique_key='person', strategy='check',"
     " check_cols=['plan'], target_schema=target.schema) }}"
     " select person, plan, id from {{ ref('as_table') }}{% endsnapshot %}",
+    "snapshots/as_current.sql": "{% snapshot as_current %}{{ config(unique_key='person', strategy='check',"
+    " check_cols=['plan'], target_schema=target.schema) }}"
+    " select person, plan from {{ ref('as_table') }}{% endsnapshot %}",
     "seeds/as_seed.csv": "person,plan\np1,one\np2,two\n",
 }
 PYTHON = {
@@ -65,7 +68,10 @@ def hooked(any_shop: Shop) -> Shop:
         "models": described({"as_table": PERSON, **dict.fromkeys(EVENTS, EVENT), **python}),
         "seeds": described({"as_seed": PERSON}),
         "snapshots": described(
-            {"as_snapshot": {**EVENT, "timestamp": "dbt_valid_from", "sync_key": {"event_id": "dbt_scd_id"}}}
+            {
+                "as_snapshot": {**EVENT, "timestamp": "dbt_valid_from", "sync_key": {"event_id": "dbt_scd_id"}},
+                "as_current": {**PERSON, "properties": {"held": "plan"}},
+            }
         ),
     }
     properties["seeds"][0]["config"]["meta"]["posthog_sync"]["properties"] = {"seeded": "plan"}
@@ -80,7 +86,7 @@ def test_every_kind_of_model_is_staged_while_it_is_built(hooked: Shop) -> None:
     assert all(len(of_sync) == 1 and of_sync[0]["message"] == "" for of_sync in runs(shop).values())
     dbt(shop, DAY_2)
     found = runs(shop)
-    expected = {"as_table": 3, "as_snapshot": 3, "as_seed": 0, "as_python": 3, **dict.fromkeys(EVENTS, 3)}
+    expected = {"as_table": 3, "as_snapshot": 3, "as_current": 3, "as_seed": 0, "as_python": 3, **dict.fromkeys(EVENTS, 3)}
     assert {name.removesuffix("_sync"): run["counts"]["delivered"] for name, (run,) in found.items()} == {
         name: count for name, count in expected.items() if f"{name}_sync" in found
     }
@@ -89,7 +95,7 @@ def test_every_kind_of_model_is_staged_while_it_is_built(hooked: Shop) -> None:
     assert stagings(shop) == []
     person = shop.posthog.project.person("p1")
     assert person is not None
-    assert (person.properties["plan"], person.properties["seeded"]) == ("plan 2", "one")
+    assert [person.properties[name] for name in ("plan", "seeded", "held")] == ["plan 2", "one", "plan 2"]
     assert all(run["counts"]["delivered"] == 0 and run["message"] == "" for (run,) in runs(shop).values())
     quiet = dbt(
         shop, "compile", "docs generate", "test", "build --empty --exclude as_microbatch", "run --target forbidden"
