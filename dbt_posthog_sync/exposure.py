@@ -21,6 +21,7 @@ from dbt_posthog_sync.sync import (
     ModelRef,
     Nulls,
     PropertyMapping,
+    Rows,
     Scalar,
     Sync,
     SyncKey,
@@ -227,9 +228,16 @@ class Exposure:
             nulls=route.nulls,
             cursor=route.cursor,
             backfill=route.backfill,
+            rows=_rows(route.model, self.object),
             loops=LoopsTerms(self.api_key, route.email, route.user_id, self.mailing_lists, self.file),
             path=self.path,
         )
+
+
+def _rows(model: ModelRef, kind: LoopsObject) -> Rows:
+    """A contact is what it is now, so that of a snapshot only the rows that hold are read; events are its history."""
+    is_of_now = model.history is not None and kind is LoopsObject.CONTACTS
+    return Rows.CURRENT if is_of_now else Rows.ALL
 
 
 def _sync_key(route: DirectSending) -> SyncKey:

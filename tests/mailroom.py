@@ -88,18 +88,21 @@ class Mailroom:
         loops: the stand-in.
         time: the clock of the client; the stand-in's own where the test gave it the same.
         in_flight: batches under way at once.
+        resource_type: what the table is to dbt.
     """
 
     lab: Lab
     loops: LoopsStandIn
     time: Time = field(default_factory=Time)
     in_flight: int = 2
+    resource_type: str = "model"
 
     def manifest(self, annotation: Mapping[str, Any], name: str = NAME) -> dict[str, Any]:
         """A manifest with the table, which no annotation makes a sync of, and the exposure."""
         document = manifest_for(self.lab.server, {self.lab.table: {}})
         for node in document["nodes"].values():
             node["config"]["meta"] = node["meta"] = {}
+            node["resource_type"] = self.resource_type
         exposed = exposure(name, annotation, self.lab.table)
         return {**document, "exposures": {exposed["unique_id"]: exposed}}
 

@@ -73,6 +73,16 @@ def test_only_changed_rows_are_sent(room: Mailroom) -> None:
     ]
 
 
+def test_contacts_of_a_snapshot_are_its_rows_of_now_and_events_its_history(room: Mailroom) -> None:
+    room.resource_type = "snapshot"
+    row = "select {} as id, 'a@example.com' as email, '{}' as plan, cast({} as timestamp) as dbt_valid_to"
+    room.lab.build(f"{row.format(1, 'free', repr('2026-01-02'))} union all {row.format(2, 'pro', 'null')}")
+    assert delivered(room.run({**CONTACTS, "include_all_properties": True})) == (RunStatus.SUCCESS, 1)
+    (contact,) = room.loops.team.contacts
+    assert contact.properties == {"id": 2, "plan": "pro"}
+    assert delivered(room.run(EVENTS, name="events", force=True)) == (RunStatus.SUCCESS, 2)
+
+
 def test_properties_are_created_once_and_first(room: Mailroom) -> None:
     room.lab.build("select 'a@example.com' as email, 'x' as plan, 1 as n, true as vip, date '2026-01-02' as born")
     annotation = {
