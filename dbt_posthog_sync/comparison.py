@@ -18,6 +18,7 @@ from dbt_posthog_sync.sync import (
     Constant,
     CreateWith,
     KeyKind,
+    LoopsObject,
     ObjectType,
     OnChange,
     Operation,
@@ -29,6 +30,8 @@ from dbt_posthog_sync.sync import (
 _PROPERTY = "property "
 _IDENTITY = frozenset({"object", "sync key", "deletion", "type of the sync key"})
 _PARTS_OF_A_PAGE_KEY = frozenset({"timestamp", "time_zone", "property $current_url"})
+_SENT_ONCE = (ObjectType.EVENT, ObjectType.PAGE, LoopsObject.EVENTS)
+_WITH_PROPERTIES = (ObjectType.PERSON, ObjectType.GROUP, LoopsObject.CONTACTS)
 _UNSENT = frozenset({"model", "behavior", "create_with", "on_change", "rows", "cursor", "backfill", "shared"})
 
 _Parts: TypeAlias = Mapping[str, str]
@@ -215,7 +218,7 @@ def _effect(change: SyncChange, *, has_lost_a_column: bool) -> Effect:
         return Effect.NOTHING
     if _is_keyed_by_visitor(sync) and any(one.what in _PARTS_OF_A_PAGE_KEY for one in change.differences):
         return Effect.EVERY_ROW  # a view is known by visitor, time and address
-    if sync.object in (ObjectType.EVENT, ObjectType.PAGE) and sync.on_change is OnChange.IGNORE:
+    if sync.object in _SENT_ONCE and sync.on_change is OnChange.IGNORE:
         return Effect.ONLY_NEW_ROWS
     return Effect.EVERY_ROW
 
@@ -225,14 +228,14 @@ def _is_keyed_by_visitor(sync: Sync) -> bool:
 
 
 def _left(was: Sync, sync: Sync, gone: Collection[str]) -> Iterator[str]:
-    """Properties of persons and groups that stay in PostHog although nobody writes them any more.
+    """Properties of persons, groups and contacts that stay where they are although nobody writes them any more.
 
     Args:
         was: the sync before.
         sync: the sync now.
         gone: columns that `properties: all` certainly lost.
     """
-    if sync.object not in (ObjectType.PERSON, ObjectType.GROUP) or was.object is not sync.object:
+    if sync.object not in _WITH_PROPERTIES or was.object is not sync.object:
         return
     names = {column.name.lower(): column.property or column.name for column in was.model.columns}
     lost = {names[column] for column in gone}
@@ -268,14 +271,14 @@ def _parts(sync: Sync) -> dict[str, str]:
         "behavior": sync.behavior.value,
         "deletion": "yes" if sync.behavior is Behavior.DELETE else None,
         "rows": sync.rows.value if sync.model.history else None,
-        "distinct_id": _shown(sync.distinct_id) if key.kind is not KeyKind.DISTINCT_ID else None,
+        "distinct_id": _shown(sync.distinct_id) if key.kind is not KeyKind.DISTINCT_ID and not sync.loops else None,
         "event": _shown(sync.event),
         "timestamp": sync.timestamp and sync.timestamp.lower(),
         "time_zone": sync.time_zone,
         "group_type": sync.group_type,
         "properties": "all" if sync.all_properties else None,
         "exclude": ", ".join(sorted(name.lower() for name in sync.exclude)),
-        "nulls": sync.nulls.value if sync.object is ObjectType.PERSON else None,
+        "nulls": sync.nulls.value if sync.object in (ObjectType.PERSON, LoopsObject.CONTACTS) else None,
         "unset": ", ".join(sorted(sync.unset)),
         "on_several": sync.on_several.value if key.kind is KeyKind.EMAIL else None,
         "create_with": _creation(sync.create_with),
@@ -284,6 +287,10 @@ def _parts(sync: Sync) -> dict[str, str]:
         "backfill": str(sync.backfill).lower(),
         "shared": "true" if sync.shared else None,
     }
+    if sync.loops is not None:
+        lists = sync.loops.mailing_lists
+        parts |= {"email": _shown(sync.loops.email), "user_id": _shown(sync.loops.user_id)}
+        parts["mailing_lists"] = ", ".join(f"{name}: {str(flag).lower()}" for name, flag in lists)
     parts |= {f"group {kind}": _shown(source) for kind, source in sync.groups}
     parts |= {f"{_PROPERTY}{one.property}": _shown_mapping(one) for one in sync.properties}
     parts |= dict(_annotated_columns(sync))
@@ -338,6 +345,7 @@ def _read(sync: Sync, declared: Declared) -> set[str]:
     """Columns that a sync reads, in small letters, as far as they can be known without the warehouse."""
     terms: Sequence[Term | None] = (
         sync.distinct_id,
+        *((sync.loops.email, sync.loops.user_id) if sync.loops else ()),
         sync.event,
         *(source for _, source in sync.groups),
         *(mapping.source for mapping in sync.properties),

@@ -135,7 +135,8 @@ def _left_behind(one: SyncChange) -> Iterator[str]:
     if names and one.sync.object.value == "person":
         yield f"PostHog keeps the properties that left; `unset: [{names}]` removes them."
     elif names:
-        yield f"PostHog keeps the properties that left: {names}."
+        keeper = "Loops" if one.sync.loops is not None else "PostHog"
+        yield f"{keeper} keeps the properties that left: {names}."
 
 
 def _row(one: SyncChange, comparison: Comparison) -> str:

@@ -29,8 +29,19 @@ EVENT: dict[str, Any] = {
 COLUMNS = {"order_id": "bigint", "customer_id": "varchar", "ordered_at": "timestamp", "amount": "numeric"}
 
 
+CONTACT: dict[str, Any] = {
+    "destination": "loops", "object": "contacts", "via": "direct", "api_key": {"env": "LOOPS_API_KEY"},
+    "email": "email", "user_id": "customer_id", "properties": {"planName": "plan", "city": "city"},
+}  # fmt: skip
+LOOPS_EVENT = {**CONTACT, "object": "events", "event_id": "order_id", "event": {"value": "order completed"}}
+
+
 def side(
-    annotations: Mapping[str, Any], columns: Mapping[str, str | None] | None = None, *, contract: bool = False
+    annotations: Mapping[str, Any],
+    columns: Mapping[str, str | None] | None = None,
+    *,
+    contract: bool = False,
+    exposure: Mapping[str, Any] | None = None,
 ) -> Side:
     """What a manifest says of models by their names; all of them declare the same columns."""
     nodes = {
@@ -40,14 +51,22 @@ def side(
             "resource_type": "model",
             "package_name": "shop",
             "relation_name": f'"main"."{name}"',
-            "config": {"meta": {"posthog_sync": annotation}, "contract": {"enforced": contract}},
+            "config": {
+                "meta": {"posthog_sync": annotation} if annotation else {},
+                "contract": {"enforced": contract},
+            },
             "columns": {column: {"name": column, "data_type": kind} for column, kind in (columns or {}).items()},
         }
         for name, annotation in annotations.items()
     }
     schema = "https://schemas.getdbt.com/dbt/manifest/v12.json"
     metadata = {"dbt_schema_version": schema, "dbt_version": "1.11.0", "project_name": "shop"}
-    manifest = manifest_from({"metadata": metadata, "nodes": nodes})
+    exposed = {
+        "unique_id": "exposure.shop.loops", "name": "loops", "resource_type": "exposure", "package_name": "shop",
+        "depends_on": {"nodes": list(nodes)}, "config": {"meta": {"posthog_sync": exposure}},
+    }  # fmt: skip
+    exposures = {"exposure.shop.loops": exposed} if exposure else {}
+    manifest = manifest_from({"metadata": metadata, "nodes": nodes, "exposures": exposures})
     found = check_annotations(manifest, may_delete=True)
     assert found.problems == ()
     return Side.from_manifest(manifest, found.syncs)
@@ -82,6 +101,30 @@ def test_effect_of_a_change_of_a_person(changes: dict[str, Any], effect: Effect)
     found = changed(PERSON, {**PERSON, **changes})
     assert (Change.CHANGED, effect) == (found.change, found.effect)
     assert found.key_changed == ("sync_key" in changes)
+
+
+@pytest.mark.parametrize(
+    ("before", "changes", "effect"),
+    [
+        (CONTACT, {"mailing_lists": {"l1": True}}, Effect.EVERY_ROW),
+        (CONTACT, {"email": "work_email"}, Effect.EVERY_ROW),
+        (CONTACT, {"nulls": "skip"}, Effect.EVERY_ROW),
+        (CONTACT, {"properties": {"city": "city"}}, Effect.EVERY_ROW),
+        (CONTACT, {"user_id": "person_id"}, Effect.STOPS),
+        (CONTACT, {"backfill": False}, Effect.NOTHING),
+        (LOOPS_EVENT, {"mailing_lists": {"l1": True}}, Effect.ONLY_NEW_ROWS),
+        (LOOPS_EVENT, {"properties": {"city": "city"}}, Effect.ONLY_NEW_ROWS),
+        (LOOPS_EVENT, {"event_id": "other_id"}, Effect.STOPS),
+    ],
+)
+def test_effect_of_a_change_of_what_goes_to_loops(
+    before: dict[str, Any], changes: dict[str, Any], effect: Effect
+) -> None:
+    model: dict[str, Any] = {"customers": None}
+    found = only(compared(side(model, exposure=before), side(model, exposure={**before, **changes})))
+    assert (Change.CHANGED, effect) == (found.change, found.effect)
+    is_of_contacts = before is CONTACT
+    assert found.left_properties == (("planName",) if is_of_contacts and "properties" in changes else ())
 
 
 @pytest.mark.parametrize(("on_change", "effect"), [("ignore", Effect.ONLY_NEW_ROWS), ("resend", Effect.EVERY_ROW)])
