@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from dbt_posthog_sync.errors import UnsafePlan
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.warehouse import Warehouse
@@ -37,7 +39,7 @@ class Adoption:
             Whether the old sync's last run did not release its lease, and so may still be sending.
 
         Raises:
-            UnsafePlan: the old name is still in use, unknown, or the sync has state of its own.
+            UnsafePlan: the old name is still in use, unknown, or was another object's; or the sync has state of its own.
         """
         name = resolved.sync.name
         old_id = self._state.id_of(resolved.sync.project, old_name)
@@ -53,6 +55,7 @@ class Adoption:
             raise UnsafePlan(f"{name}: `{old_name}` is still the name of a sync, so nobody else can adopt its state.")
         if old_id is None:
             raise UnsafePlan(f"{name}: no sync of the name `{old_name}` has been run here. Check the spelling.")
+        self._check_object(old_name, old_id, resolved)
         left = self._state.unfinished_shards(old_id)
         if left:
             raise UnsafePlan(
@@ -75,3 +78,13 @@ class Adoption:
                 )
             self._state.lease(resolved.id).release(run)
         return run.took_over
+
+    def _check_object(self, old_name: str, old_id: str, resolved: ResolvedSync) -> None:
+        """Refuse before anything is moved: the run would stop at such a state, and its own sync would miss it."""
+        sync, former = resolved.sync, self._state.read(old_id)
+        was = json.loads(former.mapping)["object"] if former is not None else sync.object.value
+        if was != sync.object.value:
+            raise UnsafePlan(
+                f"{sync.name}: `{old_name}` was a sync of the object {was}, and this one is of {sync.object.value}: what "
+                "it delivered says nothing of what this one sends. Drop --adopt."
+            )

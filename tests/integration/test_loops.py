@@ -278,6 +278,16 @@ def test_what_posthog_has_is_not_taken_for_what_loops_has(room: Mailroom) -> Non
     assert delivered(room.run(CONTACTS, name="other", adopt=NAME)) == (RunStatus.SUCCESS, 0)
 
 
+def test_state_of_a_sync_to_posthog_is_not_adopted(room: Mailroom) -> None:
+    """It would be moved and then be refused, and the sync whose it is would send everything again."""
+    person = {"object": "person", "sync_key": {"distinct_id": "email"}, "properties": ["plan"]}
+    room.lab.build(people(2))
+    room.lab.run(person)
+    run = room.run(CONTACTS, adopt=room.lab.table)
+    assert (run.status, "was a sync of the object person" in run.message) == (RunStatus.UNSAFE, True)
+    assert delivered(room.lab.run(person)) == (RunStatus.SUCCESS, 0)
+
+
 def test_model_that_shrank_is_stopped_by_the_guard(shared_lab: Lab, loops: LoopsStandIn) -> None:
     room = Mailroom(shared_lab, loops)
     rows = "select i as id, 'u' || i || '@example.com' as email from generate_series(1, {}) s(i)"
