@@ -68,7 +68,11 @@ class Continuity:
             )
 
     def _check_shards(self) -> None:
-        """What a run left behind is for the next one that looks at the same rows."""
+        """What a run left behind is for the next one that looks at the same rows. What builds kept goes before it: the
+        shard may not overtake that, and so both would wait for each other.
+        """
+        if self._arguments.delivers_kept:
+            return
         name, shard = self._arguments.resolved.sync.name, self._arguments.run.shard
         left = [one for one in self._state.unfinished_shards(self._arguments.resolved.id) if one != shard]
         if shard is not None:

@@ -24,7 +24,8 @@ def runs_of(runner: Runner, planner: Planner, resolved: ResolvedSync) -> Iterato
     """
     planner.state.ensure()
     delivered = 0
-    while builds := planner.kept_builds(resolved):  # a build may end while those before it are delivered
+    # A shard waits for a run of all rows, or several at once would each send what waits. A build may end meanwhile.
+    while builds := () if runner.shard is not None else planner.kept_builds(resolved):
         of = delivered + len(builds)
         for delivered, build in enumerate(builds, delivered + 1):  # noqa: B020 - it counts on
             run = runner.run(resolved, KeptBuild(build, delivered, of))

@@ -99,6 +99,7 @@ class Runner:
         self._destination = destination
         self._planner = planner
         self._settings = settings
+        self.shard = settings.shard
         self._progress = progress
         self._clock = clock
         self._delivery: Delivery | None = None
@@ -331,8 +332,9 @@ class Runner:
         stored = state.read(sync_id)
         if stored is not None and arguments.run.shard is None:
             self._tell_hook(snapshot)
-            snapshot.drop_left_behind(stored)
-            snapshot.fold_if_due(stored)
+            if not (arguments.delivers_kept and state.unfinished_shards(sync_id)):  # which need what they left
+                snapshot.drop_left_behind(stored)
+                snapshot.fold_if_due(stored)
 
     def _tell_hook(self, snapshot: Snapshot) -> None:
         with self._warehouse.transaction():

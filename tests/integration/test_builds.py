@@ -323,6 +323,24 @@ def test_rebaseline_takes_what_waits_as_delivered(lab: Lab) -> None:
     assert plans_received(lab, "u1") == ["a"]
 
 
+def test_what_waits_and_a_shard_that_died_do_not_wait_for_each_other(lab: Lab) -> None:
+    lab.build(people(u1="a", u2="a", u3="a", u4="a"))
+    lab.runs(EVERY)
+    lab.build(people(u1="b", u2="b", u3="b", u4="b"))
+    shard = Shard(1, 2)
+    lab.posthog.inject(Script(then=LoseAnswer()))
+    assert lab.run(EVERY, shard=shard).status is RunStatus.ERROR
+    lab.posthog.inject(None)
+    lab.build_with_hook(people(u1="c", u2="c", u3="c", u4="c"))
+    (overtaking,) = lab.runs(EVERY, shard=shard)
+    kept, whole = lab.runs(EVERY)
+    assert [run.status for run in (overtaking, kept, whole)] == [RunStatus.UNSAFE, RunStatus.SUCCESS, RunStatus.UNSAFE]
+    assert (kept.counts.delivered, f"--shard {shard}" in whole.message) == (4, True)
+    assert lab.run(EVERY, shard=shard).status is RunStatus.SUCCESS
+    assert [run.counts.delivered for run in lab.runs(EVERY)] == [0]
+    assert {plans_received(lab, f"u{number}")[-1] for number in range(1, 5)} == {"c"}
+
+
 # --- killed ---
 
 
