@@ -29,6 +29,7 @@
 
 {# --- for the hook --- #}
 
+{# The lease of a shard is called by the sixteen digits of the sync's id and the shard. #}
 {% macro read_build_syncs(schema, model) %}
   {%- set table = dbt_posthog_sync.state_table %}
   select h.sync_id as sync_id, s.name as name, h.model as model, h.arguments as arguments, h.digest as digest,
@@ -37,7 +38,7 @@
     s.changes_table as changes_table, s.window_start as window_start, s.is_settled as is_settled, s.live_keys as live_keys,
     s.hash_canary as canary, {{ dbt_posthog_sync.as_text(dbt_posthog_sync.hash_canary()) }} as current_canary,
     l.epoch as epoch, l.is_held as is_held,
-    exists (select 1 from {{ table(schema, 'leases') }} k where k.sync_id like h.sync_id || '/%'
+    exists (select 1 from {{ table(schema, 'leases') }} k where substr(k.sync_id, 1, 16) = h.sync_id and length(k.sync_id) > 16
       and (k.is_held or k.changes_table is not null)) as has_shards,
     exists (select 1 from {{ table(schema, 'rejected_rows') }} r where r.sync_id = h.sync_id and r.resolved_at is null) as has_rejects,
     exists (select 1 from {{ table(schema, 'doubtful_rows') }} d where d.sync_id = h.sync_id) as has_doubtful,

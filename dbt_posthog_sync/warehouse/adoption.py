@@ -39,7 +39,7 @@ class Adoption:
             Whether the old sync's last run did not release its lease, and so may still be sending.
 
         Raises:
-            UnsafePlan: the old name is still in use, unknown, or was another object's; or the sync has state of its own.
+            UnsafePlan: the old name is still in use, unknown, or another object's; or the sync has state of its own.
         """
         name = resolved.sync.name
         old_id = self._state.id_of(resolved.sync.project, old_name)
@@ -85,6 +85,6 @@ class Adoption:
         was = json.loads(former.mapping)["object"] if former is not None else sync.object.value
         if was != sync.object.value:
             raise UnsafePlan(
-                f"{sync.name}: `{old_name}` was a sync of the object {was}, and this one is of {sync.object.value}: what "
-                "it delivered says nothing of what this one sends. Drop --adopt."
+                f"{sync.name}: `{old_name}` was a sync of the object {was}, and this one is of {sync.object.value}: "
+                "what it delivered says nothing of what this one sends. Drop --adopt."
             )
