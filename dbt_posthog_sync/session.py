@@ -32,7 +32,7 @@ from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.session_options import SessionOptions
 from dbt_posthog_sync.settings import Settings
 from dbt_posthog_sync.status import status_of
-from dbt_posthog_sync.sync import Sync
+from dbt_posthog_sync.sync import LoopsObject, ObjectType, Sync
 from dbt_posthog_sync.sync_run import SyncRun
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
@@ -40,6 +40,15 @@ from dbt_posthog_sync.warehouse.held_rows import hold
 from dbt_posthog_sync.warehouse.identities import IdentitySettings, LookUpProgress
 from dbt_posthog_sync.warehouse.state import State
 from dbt_posthog_sync.warehouse.target import target_problem
+
+_TURNS = (
+    ObjectType.GROUP,
+    ObjectType.PERSON,
+    ObjectType.EVENT,
+    ObjectType.PAGE,
+    LoopsObject.CONTACTS,
+    LoopsObject.EVENTS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +154,7 @@ class Session:
         looked_up = None if progress is None else lambda name, asked: progress(name, asked, 0)
         settings = self._run_settings()
         away: set[str] = set()
-        # Persons that are deleted come first, so that nothing is sent to them in the same run.
-        for resolved, planner, receiver in sorted(self._routed(looked_up), key=lambda one: not one[0].deletes):
+        for resolved, planner, receiver in self._routed(looked_up):
             if self._is_stopped:
                 return
             self._runner = Runner(
@@ -170,7 +178,7 @@ class Session:
         posthog = self._receivers.posthog()
         planner = self._planner(posthog, looked_up)
         routed = []
-        for resolved in planner.resolve(self._syncs):
+        for resolved in sorted(planner.resolve(self._syncs), key=_turn):
             is_posthog = resolved.sync.loops is None
             receiver = posthog if is_posthog else self._receivers.of(resolved, mock=self._options.mock)
             if (feed := self._feed(resolved.sync)) is not None:
@@ -331,6 +339,15 @@ class Session:
                     "Select the one that was renamed: --select NAME.",
                 )
             )
+
+
+def _turn(resolved: ResolvedSync) -> tuple[int, str]:
+    """When a sync's turn comes, whatever the order of dbt's manifest.
+
+    Persons that are deleted come first, so that nothing is sent to them in the same run; what describes a person or a
+    group comes before the events that PostHog reads beside it; Loops comes last.
+    """
+    return 0 if resolved.deletes else _TURNS.index(resolved.sync.object) + 1, resolved.sync.name
 
 
 def _nobody_watches(_name: str, _settled: int, _total: int) -> None:

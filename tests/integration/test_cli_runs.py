@@ -39,6 +39,14 @@ def test_retry_sends_what_was_rejected(any_shop: Shop) -> None:
     assert any_shop("retry").out.splitlines()[1] == "  0 rows = 0 unchanged + 0 delivered + 0 rejected"
 
 
+def test_who_somebody_is_goes_before_what_they_did(shop: Shop) -> None:
+    shop.build(*ROWS)
+    person = {"object": "person", "sync_key": {"distinct_id": "customer"}, "properties": ["amount"], "name": "people"}
+    shop.annotate([{**ORDERS, "name": "b"}, {**ORDERS, "name": "a"}, person])
+    assert [run["sync"] for run in shop("run", "--output", "json").json["runs"]] == ["people", "a", "b"]
+    assert [event.event for event in shop.posthog.project.events][:2] == ["$set", "$set"]
+
+
 def test_status_shows_reasons_with_an_example_and_the_last_runs(any_shop: Shop) -> None:
     any_shop.build(*ROWS)
     any_shop.posthog.inject(DROPPED)
