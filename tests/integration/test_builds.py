@@ -265,6 +265,18 @@ def test_a_state_that_cannot_be_delivered_holds_back_the_later_ones(lab: Lab) ->
     assert plans_received(lab, "u1") == ["a", "b", "c"]
 
 
+def test_every_state_is_kept_while_posthog_is_away(lab: Lab) -> None:
+    lab.build(people(u1="a"))
+    lab.runs(EVERY)
+    lab.posthog.inject(Script(then=LoseAnswer()))
+    for plan in "bcd":
+        lab.build_with_hook(people(u1=plan))
+        assert [run.status for run in lab.runs(EVERY)] == [RunStatus.ERROR]
+    lab.posthog.inject(None)
+    assert [run.status for run in lab.runs(EVERY)] == [RunStatus.SUCCESS] * 4
+    assert plans_received(lab, "u1") == ["a", "b", "c", "d"]
+
+
 def test_a_refused_state_stays_rejected_through_the_builds_that_follow(lab: Lab) -> None:
     lab.build(people(u1="a", u2="a"))
     lab.runs(EVERY)
