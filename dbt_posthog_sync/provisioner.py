@@ -28,7 +28,7 @@ class Provision:
     """What was found, and what is to be done.
 
     Attributes:
-        changes: one for each exposure, and those for functions without one.
+        changes: those for functions without an exposure, then one for each exposure.
         strangers: other enabled functions that send to Loops.
         without_key: names of variables that hold no key.
     """
@@ -63,7 +63,7 @@ class Wish:
     Attributes:
         project: name of the dbt project.
         exposures: every exposure of the project with `via: posthog`.
-        names: exposures to take; empty for all, and for functions without one.
+        names: exposures to take; empty for all. Functions without one are taken always.
         adopts: take over functions without a marker.
         resends_keys: send every key again.
     """
@@ -100,9 +100,9 @@ class Provisioner:
         wish = self._wish
         functions = self._api.functions()
         comparison = self._comparison(functions)
-        changes: list[Change] = [self._change(exposure, comparison) for exposure in wish.wanted]
-        if not wish.names:
-            changes += comparison.retired(wish.exposures)
+        # Whose exposure is gone goes first, whatever was asked for: beside that of a renamed exposure, both would send.
+        changes: list[Change] = [*comparison.retired(wish.exposures)]
+        changes += [self._change(exposure, comparison) for exposure in wish.wanted]
         strangers = [one for one in comparison.strangers() if not _is_in(one, changes)]
         missing = tuple(dict.fromkeys(one.api_key for one in wish.wanted if one.api_key not in self._keys))
         return Provision(tuple(changes), tuple(strangers), missing)

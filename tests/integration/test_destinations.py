@@ -188,14 +188,21 @@ def test_making_that_fails_is_told_and_not_repeated(shop_of_people: Shop) -> Non
 def test_destination_without_its_exposure_is_disabled_and_stays(applied: Shop) -> None:
     expose(applied, loops_contacts=CONTACTS)
     assert "would be disabled, because the exposure loops_orders is no more" in applied("destinations", "plan").out
-    assert applied("destinations", "apply", "loops_contacts").code == 0
-    assert writes(applied) == []  # a name takes that one alone
-    assert (applied("destinations", "apply").code, writes(applied)) == (0, [("PATCH", "function")])
+    assert (applied("destinations", "apply", "loops_contacts").code, writes(applied)) == (0, [("PATCH", "function")])
     assert [one.is_enabled for one in functions(applied)] == [True, False]
     assert len(changes(applied)) == 1
     expose(applied, loops_contacts=CONTACTS, loops_orders=EVENTS)
     assert applied("destinations", "apply").code == 0
     assert [one.is_enabled for one in functions(applied)] == [True, True]
+
+
+def test_destination_of_a_renamed_exposure_ends_before_the_new_one_begins(applied: Shop) -> None:
+    expose(applied, loops_people=CONTACTS, loops_orders=EVENTS)
+    told = applied("destinations", "plan", "loops_people").out
+    assert "would be disabled, because the exposure loops_contacts is no more" in told
+    assert applied("destinations", "apply", "loops_people").code == 0
+    assert writes(applied) == [("PATCH", "function"), *MADE]
+    assert [one.is_enabled for one in functions(applied)] == [False, True, True]
 
 
 def test_contacts_that_become_events_are_another_destination(applied: Shop) -> None:
