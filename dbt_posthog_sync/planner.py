@@ -210,11 +210,8 @@ class Planner:
         if continuity is not None:
             continuity.check()
         snapshot = Snapshot(self._warehouse, self.state, arguments)
-        if settings.only_rejects and arguments.tables.previous is not None and snapshot.has_left_unrejected():
-            raise UnsafePlan(
-                f"{arguments.resolved.sync.name}: its last run did not end, and retrying now would forget how far it "
-                "came. Let `dbt-posthog-sync run` finish it; it tries every rejected row that changed. Then retry."
-            )
+        if settings.only_rejects:
+            _check_ended(arguments, snapshot)
         is_empty = stored is None or (not settings.full_refresh and snapshot.is_empty(stored))
         is_first = (is_empty or settings.full_refresh) and not settings.only_rejects and arguments.build is None
         arguments = arguments.but(
@@ -361,6 +358,15 @@ class Planner:
         if not staged.rows.has_table or (arguments.former is None and not arguments.has_doubts):
             return staged.rows.pending
         return Snapshot(self._warehouse, self.state, staged.arguments).count_baseline()
+
+
+def _check_ended(arguments: SyncArguments, snapshot: Snapshot) -> None:
+    """Stop at a retry beside rows that an interrupted run left."""
+    if arguments.tables.previous is not None and snapshot.has_left_unrejected():
+        raise UnsafePlan(
+            f"{arguments.resolved.sync.name}: its last run did not end, and retrying now would forget how far it came. "
+            "Let `dbt-posthog-sync run` finish it; it tries every rejected row that changed. Then retry."
+        )
 
 
 def window_text(resolved: ResolvedSync, start: str | None) -> str | None:
