@@ -57,7 +57,7 @@ class _Program(click.Group):
 )
 @click.version_option(__version__, "--version", prog_name="dbt-posthog-sync")
 def cli() -> None:
-    """Send exactly the rows that changed from dbt models to PostHog."""
+    """Send exactly the rows that changed from dbt models to PostHog, and on to Loops."""
 
 
 @cli.command(epilog=_example("dbt-posthog-sync init orders --object event"))
