@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -217,12 +218,17 @@ class RenderedRequest:
     body: str
 
 
+def identity_of(host: str, key: str) -> str:
+    """A stable text that names a receiver without any secret: host and a hash of its key. The state belongs to it."""
+    return f"{host.lower()}#{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
 class Destination(Protocol):
     """What receives messages. Implementations are safe to call from several threads at once."""
 
     @property
     def identity(self) -> str:
-        """A stable text that names this receiver without any secret: host and a hash of the project key."""
+        """The receiver, as `identity_of` names it."""
         ...
 
     @property

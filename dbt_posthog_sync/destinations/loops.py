@@ -6,7 +6,6 @@ answered with 409 when it comes again within 24 hours, and a team may make ten r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -30,6 +29,7 @@ from dbt_posthog_sync.destinations import (
     RequestIdentity,
     Row,
     TryAgain,
+    identity_of,
 )
 from dbt_posthog_sync.destinations.loops_answers import (
     Reply,
@@ -140,8 +140,7 @@ class Loops:
     @property
     def identity(self) -> str:
         """Host and a hash of the API key; see `Destination.identity`."""
-        digest = hashlib.sha256(self._config.api_key.reveal().encode()).hexdigest()
-        return f"{self._config.host.lower()}#{digest[:16]}"
+        return identity_of(self._config.host, self._config.api_key.reveal())
 
     @property
     def max_message_bytes(self) -> int:

@@ -5,7 +5,6 @@ Facts and limits are from PostHog/posthog: rust/capture (v1 in src/v1/analytics,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import requests
 from isal import isal_zlib
 
 from dbt_posthog_sync import __version__
-from dbt_posthog_sync.destinations import SEAM, Batch, Outcome, RenderedRequest, RequestIdentity, TryAgain
+from dbt_posthog_sync.destinations import SEAM, Batch, Outcome, RenderedRequest, RequestIdentity, TryAgain, identity_of
 from dbt_posthog_sync.destinations.posthog_answers import HttpAnswer, v0_outcome, v1_outcome
 from dbt_posthog_sync.errors import DestinationRefused, DestinationUnavailable, SettingsError
 from dbt_posthog_sync.http import MASK, Timeout, host_of, new_session, post, redacted, retry_after_seconds
@@ -112,8 +111,7 @@ class PostHog:
     @property
     def identity(self) -> str:
         """Host and a hash of the project key; see `Destination.identity`."""
-        digest = hashlib.sha256(self._config.project_key.encode()).hexdigest()
-        return f"{self._config.host.lower()}#{digest[:16]}"
+        return identity_of(self._config.host, self._config.project_key)
 
     @property
     def max_message_bytes(self) -> int:
