@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context
@@ -33,7 +33,7 @@ from dbt_posthog_sync.manifest import manifest_from
 from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.warehouse import Columns, Warehouse
-from dbt_posthog_sync.warehouse.arguments import RunIdentity
+from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.lease import Holder
 from dbt_posthog_sync.warehouse.positions import Positions
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
@@ -119,7 +119,7 @@ def budget(place: Place, folder: Path, host: str, rows: int) -> list[Cost]:
             arguments = planner.stage(planner.arguments(resolved, stored, identity), stored).arguments
         sample: list[Columns] = []
         sampled = 0
-        with stream.running(), warehouse.stream("message_stream", sync=arguments.for_macro(), resume=False) as chunks:
+        with stream.running(), _messages(warehouse, arguments) as chunks:
             for chunk in chunks:
                 if sampled < _SAMPLE:
                     sample.append(chunk)
@@ -146,6 +146,13 @@ def budget(place: Place, folder: Path, host: str, rows: int) -> list[Cost]:
         ("python", "receive", stream.cpu),
     ]
     return [*(Cost(where, step, seconds * 1e6 / rows) for where, step, seconds in whole), *_carrying(sample, host)]
+
+
+def _messages(warehouse: Warehouse, arguments: SyncArguments) -> AbstractContextManager[Iterator[Columns]]:
+    """All messages, read by one connection."""
+    if arguments.has_places:
+        return warehouse.stream("message_parcels", readers=1, sync=arguments.for_macro())
+    return warehouse.stream("message_stream", sync=arguments.for_macro())
 
 
 def _scan(place: Place, expression: str) -> float:

@@ -7,9 +7,10 @@ warehouse --stream--> rows --> Delivery --> outcomes --> Tally --every few secon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
+from operator import eq
 
 from dbt_posthog_sync.delivery import Delivered, Delivery, Doubted, Outcome, Refused, Rows
 from dbt_posthog_sync.destinations import Refusal
@@ -23,6 +24,9 @@ from dbt_posthog_sync.warehouse.snapshot import Snapshot
 _CONFIRM_SHARE = 10
 # However long a confirm takes: positions that wait for it are memory.
 _MOST_UNCONFIRMED = 2_000_000
+# Two connections make messages as fast as one process carries them away.
+_READERS = 2
+_ROWS_FOR_ONE_READER = 20_000
 
 
 @dataclass(slots=True)
@@ -101,18 +105,25 @@ class Courier:
             SyncError: what stopped it; everything that was accepted before is confirmed all the same.
         """
         seen = _Seen(staged.rows + staged.rejected_rows + staged.skipped_rows + 1)
-        resume = False
+        in_parcels, resume = self._snapshot.arguments.has_places, False
+        readers = _READERS if staged.pending > _ROWS_FOR_ONE_READER else 1
         while True:
             stream = _Stream(self._clock() + self._settings.stream_seconds, self._clock, seen, tally)
-            with self._warehouse.stream(
-                "message_stream", sync=self._snapshot.arguments.for_macro(), resume=resume
-            ) as chunks:
+            with self._open(readers if in_parcels else 0, resume=resume) as chunks:
                 self._carry(stream.rows(chunks), tally, progress)
-            if self._delivery.stopped or not stream.is_expired:
+            # What does not lie any more where it was staged comes by its key.
+            is_rest_elsewhere = in_parcels and tally.streamed < staged.pending
+            if self._delivery.stopped or not (stream.is_expired or is_rest_elsewhere):
                 tally.is_complete = not self._delivery.stopped
                 return
             self.confirm(tally)
-            resume = True
+            in_parcels, resume = False, True
+
+    def _open(self, readers: int, *, resume: bool) -> AbstractContextManager[Iterator[Columns]]:
+        sync = self._snapshot.arguments.for_macro()
+        if readers:
+            return self._warehouse.stream("message_parcels", readers=readers, sync=sync)
+        return self._warehouse.stream("message_stream", sync=sync, resume=resume)
 
     def _carry(self, rows: Iterator[Rows], tally: Tally, progress: Callable[[int], None]) -> None:
         self._confirm_at = self._clock() + self._settings.confirm_seconds
@@ -167,6 +178,8 @@ class _Seen:
 
     def new(self, rows: Rows) -> Rows:
         """The rows whose positions are met for the first time, here and in earlier calls; they are remembered."""
+        if self._takes_run(rows.positions):
+            return rows
         bits, repeated = self._bits, []
         for place, position in enumerate(rows.positions):  # this loop meets every row
             index, bit = position >> 3, 1 << (position & 7)
@@ -177,6 +190,25 @@ class _Seen:
             return rows
         known = set(repeated)
         return Rows.of(row for place, row in enumerate(rows) if place not in known)
+
+    def _takes_run(self, positions: Sequence[int]) -> bool:
+        """Remember positions that follow each other without a gap, whole bytes at once.
+
+        Returns:
+            False, with nothing remembered, where they do not, or where one of them was met before.
+        """
+        begin, end = positions[0], positions[-1] + 1
+        first, beyond = -(-begin // 8), end // 8
+        if first >= beyond or end - begin != len(positions) or not all(map(eq, positions, range(begin, end))):
+            return False
+        bits, edges = self._bits, [*range(begin, 8 * first), *range(8 * beyond, end)]
+        is_known = any(bits[edge >> 3] & 1 << (edge & 7) for edge in edges)
+        if is_known or bits.count(0, first, beyond) < beyond - first:
+            return False
+        bits[first:beyond] = b"\xff" * (beyond - first)
+        for edge in edges:
+            bits[edge >> 3] |= 1 << (edge & 7)
+        return True
 
 
 class _Stream:

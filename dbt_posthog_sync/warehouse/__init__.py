@@ -63,7 +63,7 @@ class Warehouse(Protocol):
         ...
 
     def stream(
-        self, macro: str, *, own_connection: bool = True, **arguments: Any
+        self, macro: str, *, own_connection: bool = True, readers: int = 0, **arguments: Any
     ) -> AbstractContextManager[Iterator[Columns]]:
         """Run a query and hand out its rows in chunks, as they come. Leaving the context stops the query.
 
@@ -74,6 +74,8 @@ class Warehouse(Protocol):
             macro: the macro that returns the select.
             own_connection: false reads on the caller's connection, which sees its temporary tables; the caller then
                 runs nothing else until the stream has ended.
+            readers: with any, the macro gives parcels (macros/messages/parcels.sql) and is told which of so many
+                `readers` is asking by `reader`; each has a connection of its own.
             arguments: values for the macro.
         """
         ...

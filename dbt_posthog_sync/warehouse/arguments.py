@@ -98,6 +98,7 @@ class SyncArguments:
         are_asked: true when only the persons of some keys were asked for, so that others are not known to be absent.
         held: rows that failed dbt tests hold back.
         build: what a build of dbt staged, in place of a diff; None where the run compares by itself.
+        has_places: true when staged rows remember where their rows lie, so that messages come in parcels.
     """
 
     resolved: ResolvedSync
@@ -121,6 +122,7 @@ class SyncArguments:
     are_asked: bool = False
     held: tuple[HeldRows, ...] = ()
     build: Build | None = None
+    has_places: bool = False
     _constant: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -138,6 +140,12 @@ class SyncArguments:
     def delivers_kept(self) -> bool:
         """True when the run sends what one build kept, and does not look at the model."""
         return self.build is not None and self.build.keeps_every
+
+    @property
+    def may_have_places(self) -> bool:
+        """True when staged rows are to be sent, of a whole relation, in no order but theirs."""
+        is_plain = self.build is None and not self.resolved.rows and not self.oldest_first
+        return is_plain and not self.tables.temporary
 
     @property
     def sees_model(self) -> bool:
@@ -175,6 +183,7 @@ class SyncArguments:
             "window_start": self.window_start,
             "oldest_first": self.oldest_first,
             "has_doubts": self.has_doubts,
+            "has_places": self.has_places,
             "previous_epoch": self.tables.previous_epoch,
             "only_rejects": self.only_rejects,
             "continues_retry": self.tables.continues_retry,

@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dbt_posthog_sync.errors import WarehouseUnavailable
 from dbt_posthog_sync.warehouse import Columns, ResultRow, cursor
 from dbt_posthog_sync.warehouse.dbt_error import translated
+from dbt_posthog_sync.warehouse.macros import macros_of
 from dbt_posthog_sync.warehouse.overrides import add_overrides
 from dbt_posthog_sync.warehouse.profile import DbtOptions, check_file, runtime_config
-from dbt_posthog_sync.warehouse.stream import StreamPlan, StreamReader
+from dbt_posthog_sync.warehouse.stream import StreamMethod, StreamPlan, StreamReader
 from dbt_posthog_sync.warehouse.target import profile_outputs, target_of_relations
 
 _PACKAGE = "dbt_posthog_sync"
@@ -139,21 +142,29 @@ class DbtWarehouse:
                     self._roll_back(statements["rollback"])
 
     @contextmanager
-    def stream(self, macro: str, *, own_connection: bool = True, **arguments: Any) -> Iterator[Iterator[Columns]]:
+    def stream(
+        self, macro: str, *, own_connection: bool = True, readers: int = 0, **arguments: Any
+    ) -> Iterator[Iterator[Columns]]:
         """See `Warehouse`."""
         with translated():
-            select = self._adapter.execute_macro(macro, kwargs=arguments)
-            statement = self._adapter.execute_macro("stream_statement", kwargs={"select": select})
-            method = self._adapter.execute_macro("stream_method")
-            module = self._adapter.execute_macro("cursor_module")
-        handle = None if own_connection else self._adapter.connections.get_thread_connection().handle
-        plan = StreamPlan(statement.strip(), method, handle, module)
-        reader = StreamReader(self._adapter, plan, self._prepare_session)
-        reader.start()
-        try:
-            yield reader.chunks()
-        finally:
-            reader.stop()
+            plan = self._parcel_plan(macro, readers, arguments) if readers else self._stream_plan(macro, arguments)
+            settings = self._adapter.execute_macro("parcel_settings") if readers else []
+        if not own_connection:
+            plan = replace(plan, handle=self._adapter.connections.get_thread_connection().handle)
+        with StreamReader(self._adapter, plan, partial(self._prepare_session, settings)) as chunks:
+            yield chunks
+
+    def _stream_plan(self, macro: str, arguments: Mapping[str, Any]) -> StreamPlan:
+        select = self._adapter.execute_macro(macro, kwargs=dict(arguments))
+        statement = self._adapter.execute_macro("stream_statement", kwargs={"select": select}).strip()
+        method = StreamMethod(self._adapter.execute_macro("stream_method"))
+        return StreamPlan((statement,), method, cursor_module=self._adapter.execute_macro("cursor_module"))
+
+    def _parcel_plan(self, macro: str, readers: int, arguments: Mapping[str, Any]) -> StreamPlan:
+        parts = [{**arguments, "reader": reader, "readers": readers} for reader in range(readers)]
+        selects = [self._adapter.execute_macro(macro, kwargs=part) for part in parts]
+        statements = [self._adapter.execute_macro("parcel_statement", kwargs={"select": select}) for select in selects]
+        return StreamPlan(tuple(map(str.strip, statements)), StreamMethod.PARCELS)
 
     @contextmanager
     def repeated(self, macro: str, *, seconds: float, **arguments: Any) -> Iterator[None]:
@@ -201,7 +212,7 @@ class DbtWarehouse:
         with contextlib.suppress(WarehouseUnavailable), translated():
             self._add_query(statement)
 
-    def _prepare_session(self) -> None:
+    def _prepare_session(self, more_settings: Sequence[str] = ()) -> None:
         """Make the thread's connection predictable: settings, and every statement a transaction of its own.
 
         dbt leaves transactions of some drivers to the driver, which then does not see the ones that are begun by SQL.
@@ -211,7 +222,7 @@ class DbtWarehouse:
             handle.autocommit = True
         if hasattr(handle, "set_client_encoding"):
             handle.set_client_encoding("UTF8")  # psycopg2 does not notice when SQL sets it
-        for statement in self._adapter.execute_macro("session_settings"):
+        for statement in [*self._adapter.execute_macro("session_settings"), *more_settings]:
             self._add_query(statement)
 
 
@@ -230,13 +241,12 @@ def _register_adapter(config: Any, project_dir: Path) -> Any:
     from dbt.adapters.factory import FACTORY, get_adapter, register_adapter  # noqa: PLC0415
     from dbt.context.providers import generate_runtime_macro_context  # noqa: PLC0415
     from dbt.mp_context import get_mp_context  # noqa: PLC0415
-    from dbt.parser.manifest import ManifestLoader  # noqa: PLC0415
 
     FACTORY.adapters.pop(config.credentials.type, None)
     with translated():
         register_adapter(config, get_mp_context())
         adapter = get_adapter(config)
-        macros = ManifestLoader.load_macros(config, adapter.connections.set_query_header)
+        macros = macros_of(config)
         add_overrides(macros, config, project_dir)
         adapter.set_macro_resolver(macros)
         adapter.set_macro_context_generator(_kept(generate_runtime_macro_context))

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from dbt_posthog_sync.warehouse.macros import macros_in
+
 _PACKAGE = "dbt_posthog_sync"
 _MACRO = re.compile(r"\{%-?\s*macro\s+(\w+?)__(\w+)\s*\(")
 
@@ -28,9 +30,9 @@ def add_overrides(macros: Any, config: Any, project_dir: Path) -> None:
         return
     name = str(project.get("name", "project"))
     for path, text in files:
-        macros.macros.update({macro.unique_id: macro for macro in _parsed(name, path, text)})
+        macros.macros.update({macro.unique_id: macro for macro in macros_in(name, path, text)})
         # What an override calls is known everywhere, as macros of the root project are in dbt; ours go first.
-        helpers = (macro for macro in _parsed(_PACKAGE, path, text) if macro.name.partition("__")[2] not in ours)
+        helpers = (macro for macro in macros_in(_PACKAGE, path, text) if macro.name.partition("__")[2] not in ours)
         for macro in helpers:
             macros.macros.setdefault(macro.unique_id, macro)
     config.dispatch = [{"macro_namespace": _PACKAGE, "search_order": _search_order(project, name)}]
@@ -61,21 +63,3 @@ def _search_order(project: Mapping[str, Any], name: str) -> list[str]:
         if isinstance(entry, Mapping) and entry.get("macro_namespace") == _PACKAGE:
             return [str(package) for package in entry.get("search_order") or (_PACKAGE,)]
     return [name, _PACKAGE]
-
-
-def _parsed(package: str, path: Path, text: str) -> Iterator[Any]:
-    from dbt.contracts.graph.nodes import Macro  # noqa: PLC0415
-    from dbt.node_types import NodeType  # noqa: PLC0415
-    from dbt_common.clients import jinja  # noqa: PLC0415 - dbt is slow to import
-
-    for block in jinja.extract_toplevel_blocks(text, allowed_blocks={"macro"}, collect_raw_data=False):
-        name = block.block_name.removeprefix("dbt_macro__")
-        yield Macro(
-            path=str(path),
-            original_file_path=str(path),
-            macro_sql=block.full_block or "",
-            package_name=package,
-            resource_type=NodeType.Macro,
-            name=name,
-            unique_id=f"macro.{package}.{name}",
-        )

@@ -81,12 +81,15 @@
 {% macro redshift__is_listed(position, positions) %}{{ return(position ~ ' in (' ~ positions ~ ')') }}{% endmacro %}
 
 {% macro redshift__pinned(sync, key, hash) %}{{ return(dbt_posthog_sync.default__pinned(sync, key, hash)) }}{% endmacro %}
-{% macro redshift__latest_log(sync) %}{{ return(dbt_posthog_sync.default__latest_log(sync)) }}{% endmacro %}
+{% macro redshift__latest_log(sync, log) %}{{ return(dbt_posthog_sync.default__latest_log(sync, log)) }}{% endmacro %}
 {% macro redshift__sortable(expression, type) %}{{ return(expression) }}{% endmacro %}
 {% macro redshift__computed_apart() %}{{ return('') }}{% endmacro %}
 {% macro redshift__index_staged(sync) %}{{ return('') }}{% endmacro %}
 {% macro redshift__gather_statistics(sync, part) %}{{ return('') }}{% endmacro %}
 {% macro redshift__drop_unread(table) %}{{ return(dbt_posthog_sync.default__drop_unread(table)) }}{% endmacro %}
+{# No row has a place here, as it has in Postgres. #}
+{% macro redshift__read_has_places(relation) %}{{ return('') }}{% endmacro %}
+
 {% macro redshift__stream_method() %}{{ return('rows') }}{% endmacro %}
 {% macro redshift__stream_statement(select) %}{{ return(select) }}{% endmacro %}
 

@@ -169,7 +169,8 @@ class _Restless(MortalWarehouse):
         self._lab = lab
 
     def stream(self, macro: str, *, own_connection: bool = True, **arguments: Any) -> Any:
-        self._lab.server.sql(f"update {self._lab.table} set note = note || '!' where id = 'clock'")
+        if not arguments.get("resume"):
+            self._lab.server.sql(f"update {self._lab.table} set note = note || '!' where id = 'clock'")
         return super().stream(macro, own_connection=own_connection, **arguments)
 
 
