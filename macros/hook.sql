@@ -222,7 +222,7 @@
    cancelled (by statement_timeout) counts as a failure too, and nobody waits long for a lock. #}
 {% macro postgres__under_guard(statements, query) %}
   {%- set tag = '$dbt_posthog_sync_hook$' -%}
-  {%- set own = [dbt_posthog_sync.postgres__numbers_function(), dbt_posthog_sync.postgres__escapes_function()] -%}
+  {%- set own = dbt_posthog_sync.postgres__session_functions() -%}
   {%- set function %}
     create or replace function pg_temp.dbt_posthog_sync_hook() returns text language plpgsql
       set timezone to 'UTC' set datestyle to 'ISO, MDY' set intervalstyle to 'iso_8601' set extra_float_digits to 1

@@ -17,13 +17,21 @@
 {% endmacro %}
 
 {# The last word of the log about each key. #}
-{% macro latest_log(sync) %}{{ return(adapter.dispatch('latest_log', 'dbt_posthog_sync')(sync)) }}{% endmacro %}
-{% macro default__latest_log(sync) %}
+{% macro latest_log(sync, keys='') %}
+  {{- return(adapter.dispatch('latest_log', 'dbt_posthog_sync')(sync, dbt_posthog_sync.part_of_these(sync, 'log', keys) ~ ' g')) -}}
+{% endmacro %}
+{% macro default__latest_log(sync, log) %}
   (select sync_key, row_hash, identity_hash, row_moment, origin from (
      select g.*, row_number() over (partition by sync_key order by epoch desc, origin) as rank_of_key
-     from {{ dbt_posthog_sync.sync_table(sync, 'log') }} g) ranked
+     from {{ log }}) ranked
    where rank_of_key = 1)
 {%- endmacro %}
+
+{# A table of the snapshot, or the rows of it that have one of these keys. #}
+{% macro part_of_these(sync, part, keys) %}
+  {%- set table = dbt_posthog_sync.sync_table(sync, part) -%}
+  {{- return('(select p.* from ' ~ keys ~ ' k join ' ~ table ~ ' p on p.sync_key = k.sync_key)' if keys else table) -}}
+{% endmacro %}
 
 {# Every key that PostHog has, with its hash: base and log read as one. #}
 {% macro snapshot(sync) %}

@@ -113,12 +113,18 @@
   {%- set hash = dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) if not sync.compares_keys_only
       else 'cast(null as ' ~ dbt_posthog_sync.type_hash() ~ ')' -%}
   {%- set kind = dbt_posthog_sync.kind -%}
+  {%- set compares_identity = dbt_posthog_sync.compares_identity(sync) -%}
+  {%- set keys = dbt_posthog_sync.keys_in_window(sync) if sync.window_start or sync.only_rejects else '' -%}
   {{ dbt_posthog_sync.create_sync_table(sync, 'diff') }} as
   select kind, sync_key, count(*) as row_count
+  {%- if compares_identity %}, max(delivered_identity) as delivered_identity{% endif %}
   from (
     select kind, case when kind = {{ kind('unchanged') }} then null else sync_key end as sync_key
+    {%- if compares_identity %}, case when kind = {{ kind('changed') }} then delivered_identity end as delivered_identity{% endif %}
     from (
-      select m.sync_key, case
+      select m.sync_key, {% if compares_identity -%}
+        case when g.sync_key is not null then g.identity_hash else b.identity_hash end as delivered_identity, {% endif -%}
+        case
           when g.sync_key is not null and g.origin = {{ dbt_posthog_sync.origin('removed') }} then {{ kind('added') }}
           when g.sync_key is null and b.sync_key is null then {{ kind('added') }}
           {%- if not sync.compares_keys_only %}
@@ -129,8 +135,8 @@
           {%- endif %}
           else {{ kind('unchanged') }} end as kind
       from ({{ dbt_posthog_sync.pinned(sync, dbt_posthog_sync.key_expression(sync), hash) }}) m
-      left join {{ dbt_posthog_sync.sync_table(sync, 'base') }} b on b.sync_key = m.sync_key
-      left join {{ dbt_posthog_sync.latest_log(sync) }} g on g.sync_key = m.sync_key
+      left join {{ dbt_posthog_sync.part_of_these(sync, 'base', keys) }} b on b.sync_key = m.sync_key
+      left join {{ dbt_posthog_sync.latest_log(sync, keys) }} g on g.sync_key = m.sync_key
       {%- if sync.has_doubts %}
       left join {{ dbt_posthog_sync.doubts(sync) }} d on d.sync_key = m.sync_key
       {%- endif %}
@@ -138,6 +144,22 @@
   ) counted
   group by kind, sync_key
 {% endmacro %}
+
+{# True where the diff tells under which name, person and day a changed event was delivered. A build did not ask. #}
+{% macro compares_identity(sync) %}
+  {{- return(sync.keeps_identity and not sync.compares_keys_only and not sync.is_first and not sync.build) -}}
+{% endmacro %}
+
+{# The keys of the rows that this run looks at, where these are few: what was delivered of others is left out before it is
+   compared, because the warehouse would not know how few they are and prepare all of the snapshot. #}
+{% macro keys_in_window(sync) %}
+  {%- set key = dbt_posthog_sync.key_expression(sync) %}
+  (select distinct sync_key from (
+    {%- for condition in dbt_posthog_sync.window_conditions(sync) %}
+    select {{ key }} as sync_key from {{ sync.relation }} m where {{ condition }}
+    {%- if not loop.last %} union all{% endif %}
+    {%- endfor %}) w)
+{%- endmacro %}
 
 {# Keys and hashes of the model, computed where the table is scanned and not above the join. #}
 {% macro pinned(sync, key, hash) %}{{ return(adapter.dispatch('pinned', 'dbt_posthog_sync')(sync, key, hash)) }}{% endmacro %}
@@ -156,11 +178,15 @@
 {# The staged rows of this run: every model row whose key is new or changed, numbered, with the reason that keeps it
    from being sent. A first run reads the model once, without a diff. #}
 {% macro stage(sync) %}
+  {%- set compares_identity = dbt_posthog_sync.compares_identity(sync) -%}
   {{ dbt_posthog_sync.create_sync_table(sync, 'changes') }} as
   select {{ dbt_posthog_sync.numbering() }} as position, c.* from (
     select picked.sync_key, picked.row_hash, picked.identity_hash, picked.row_moment, picked.kind,
       {%- if sync.identities %}
       picked.distinct_id, picked.person_id, picked.person_number, false as is_delivered,
+      {%- endif %}
+      {%- if sync.has_places %}
+      picked.row_place, picked.row_version, picked.is_large,
       {%- endif %}
       {% if sync.build -%}
       {% if sync.build.keeps_every %}picked.lane, picked.message, {% endif %}picked.staged_at
@@ -169,7 +195,10 @@
       {%- else -%}{{ dbt_posthog_sync.staging_time() }}{%- endif %} as staged_at,
       {% if sync.has_doubts %}d.sync_key is not null{% else %}false{% endif %} as in_doubt,
       {% if sync.has_doubts %}d.identity_hash{% else %}cast(null as {{ dbt_posthog_sync.type_hash() }}){% endif %} as doubt_identity,
-      picked.reason
+      {% if compares_identity -%}
+      coalesce(picked.reason, case when picked.delivered_identity <> picked.identity_hash
+        then {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().identity) }} end) as reason
+      {%- else -%}picked.reason{%- endif %}
     from (
       {{ dbt_posthog_sync.picked_rows(sync) }}
       {{ dbt_posthog_sync.computed_apart() }}
@@ -205,11 +234,15 @@
   {%- if sync.build -%}{{- return(dbt_posthog_sync.built_rows(sync)) -}}{%- endif -%}
   {%- set key = dbt_posthog_sync.key_expression(sync) -%}
   {%- set kind = dbt_posthog_sync.kind -%}
+  {%- set compares_identity = dbt_posthog_sync.compares_identity(sync) -%}
   {%- set body -%}
     {{ dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) }} as row_hash,
     {{ dbt_posthog_sync.identity_hash(sync) }} as identity_hash, {{ dbt_posthog_sync.row_moment(sync) }} as row_moment,
     {%- if sync.identities %}
     {{ dbt_posthog_sync.distinct_id_text(sync) }} as distinct_id, i.person_id as person_id, coalesce(i.number, 1) as person_number,
+    {%- endif %}
+    {%- if sync.has_places %}
+    {{ dbt_posthog_sync.row_place(sync) }},
     {%- endif %}
     {{ dbt_posthog_sync.reject_reason(sync) }} as reason
   {%- endset -%}
@@ -218,14 +251,15 @@
     select {{ key }} as sync_key, {{ kind('added') }} as kind, {{ body }}
     from {{ model }}{% if sync.shard %} where {{ dbt_posthog_sync.row_in_shard(sync) }}{% endif %}
   {%- else -%}
-    select {{ key }} as sync_key, d.kind as kind, {{ body }}
+    select {{ key }} as sync_key, d.kind as kind, {{ 'd.delivered_identity, ' if compares_identity }}{{ body }}
     from {{ model }}
-    join (select sync_key, max(kind) as kind from {{ dbt_posthog_sync.sync_table(sync, 'diff') }}
+    join (select sync_key, max(kind) as kind{{ ', max(delivered_identity) as delivered_identity' if compares_identity }} from {{ dbt_posthog_sync.sync_table(sync, 'diff') }}
           where sync_key is not null group by sync_key) d
       on d.sync_key = {{ key }}
     {%- if sync.has_null_keys %}
     union all
-    select {{ key }} as sync_key, {{ kind('added') }} as kind, {{ body }}
+    select {{ key }} as sync_key, {{ kind('added') }} as kind,
+      {% if compares_identity %}cast(null as {{ dbt_posthog_sync.type_hash() }}) as delivered_identity, {% endif %}{{ body }}
     from {{ model }} where {{ key }} is null and (({{ dbt_posthog_sync.window_conditions(sync) | join(') or (') }}))
     {%- endif %}
   {%- endif -%}
@@ -262,7 +296,8 @@
   where c.reason is null and s.origin <> {{ dbt_posthog_sync.origin('removed') }} and {{ condition }}
 {%- endmacro %}
 
-{# An event that was delivered with another name, person or day cannot be replaced: PostHog would keep both. #}
+{# An event that was delivered with another name, person or day cannot be replaced: PostHog would keep both. What a build
+   staged is compared here; elsewhere the diff has seen to it. #}
 {% macro reject_moved_identities(sync) %}
   update {{ dbt_posthog_sync.sync_table(sync, 'changes') }} as c set reason = {{ dbt_posthog_sync.literal(dbt_posthog_sync.reasons().identity) }}
   where c.position in ({{ dbt_posthog_sync.staged_beside_snapshot(sync, 's.identity_hash <> c.identity_hash') }})

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dbt_posthog_sync.plan import StagedRows
-from dbt_posthog_sync.sync import OnChange
 from dbt_posthog_sync.warehouse import ResultRow, Warehouse
 from dbt_posthog_sync.warehouse.arguments import SyncArguments
 from dbt_posthog_sync.warehouse.state import State
@@ -114,6 +113,7 @@ class Staging:
                 self._warehouse.run("diff", sync=arguments.for_macro())
                 diff = self._summarised(arguments)
                 arguments = arguments.but(has_null_keys=diff.null_keys > 0)
+            arguments = arguments.but(has_places=self._has_places(arguments))
             rows = self._rows(arguments, diff, knows_rejects=knows_rejects)
             if not arguments.is_first:
                 self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="diff")
@@ -131,6 +131,12 @@ class Staging:
         self._warehouse.run_if_any("index_staged", sync=arguments.for_macro())
         self._reject(arguments, knows_rejects=knows_rejects)
         return self._counted(arguments, diff)
+
+    def _has_places(self, arguments: SyncArguments) -> bool:
+        relation = arguments.resolved.sync.model.relation_name
+        if not arguments.may_have_places or not self._warehouse.evaluate("read_has_places", relation=relation).strip():
+            return False
+        return bool(self._warehouse.rows("read_has_places", relation=relation)[0][0])
 
     def _may_have_removed(self, arguments: SyncArguments, diff: _Diff, live_keys: int) -> bool:
         """The second look at the model is needed only where the numbers differ; events that left it stay sent."""
@@ -182,7 +188,7 @@ class Staging:
             self._warehouse.run("reject_duplicates", sync=macro_sync)
         if arguments.resolved.create_with is not None:
             self._warehouse.run("reject_shared_creations", sync=macro_sync)
-        if arguments.resolved.sync.on_change is OnChange.RESEND and not arguments.is_first:
+        if arguments.build is not None and not arguments.resolved.compares_keys_only and not arguments.is_first:
             self._warehouse.run("reject_moved_identities", sync=macro_sync)
         asked_for = arguments.only_rejects or arguments.forgets  # somebody who knows better
         if arguments.has_doubts and arguments.resolved.sends_events and not asked_for:
