@@ -42,6 +42,14 @@
 
 {% macro duckdb__uuid_of(seed) %}{{ return(dbt_posthog_sync.uuid_of_digest('md5(' ~ seed ~ ')')) }}{% endmacro %}
 
+{# Each `||` writes all that came before it once more. #}
+{% macro duckdb__concatenation(parts) %}{{ return('concat(' ~ (parts | join(', ')) ~ ')') }}{% endmacro %}
+
+{# Bytes need no decoding here and no encoding in Python. #}
+{% macro duckdb__stream_statement(select) %}
+  select position, lane, encode(message) from ({{ select }}) s
+{% endmacro %}
+
 {% macro duckdb__is_marked(number, marks) %}
   {{- return("get_bit(cast('" ~ marks ~ "' as bit), cast(" ~ number ~ " as integer)) = 1") -}}
 {% endmacro %}
@@ -66,7 +74,8 @@
 {# --- JSON --- #}
 
 {% macro duckdb__json_text(expression) %}
-  {{- return("cast(to_json(replace(" ~ expression ~ ", chr(0), chr(65533))) as varchar)") -}}
+  {{- return("cast(to_json(case when contains(" ~ expression ~ ", chr(0)) then replace(" ~ expression ~ ", chr(0), chr(65533)) else "
+    ~ expression ~ " end) as varchar)") -}}
 {% endmacro %}
 
 {% macro duckdb__first_match(expression, pattern) %}
@@ -125,6 +134,9 @@
 {% endmacro %}
 
 {% macro duckdb__has_time(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp_tz' -%}
+    {{- return('(' ~ expression ~ " between timestamptz '0001-01-01 00:00:00+00' and timestamptz '9999-12-31 23:59:59.999999+00')") -}}
+  {%- endif -%}
   {%- set utc = dbt_posthog_sync.duckdb__utc(expression, type, time_zone) -%}
   {{- return("(isfinite(" ~ utc ~ ") and " ~ utc ~ " >= timestamp '0001-01-01 00:00:00' and year(" ~ utc ~ ") <= 9999)") -}}
 {% endmacro %}
@@ -152,7 +164,8 @@
 
 {% macro duckdb__json_json_text(expression, type, time_zone) %}
   {%- set text = 'cast(' ~ expression ~ ' as varchar)' -%}
-  {%- set flat = "translate(" ~ text ~ ", " ~ dbt_posthog_sync.json_spaces() ~ ")" -%}
+  {%- set flat = "case when contains(" ~ text ~ ", chr(9)) or contains(" ~ text ~ ", chr(10)) or contains(" ~ text ~ ", chr(13)) then translate("
+      ~ text ~ ", " ~ dbt_posthog_sync.json_spaces() ~ ") else " ~ text ~ " end" -%}
   {{- return("nullif(trim(" ~ dbt_posthog_sync.duckdb__safe_values(dbt_posthog_sync.duckdb__safe_escapes(flat)) ~ "), 'null')") -}}
 {% endmacro %}
 

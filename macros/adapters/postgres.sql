@@ -7,7 +7,15 @@
     "set time zone 'UTC'", "set client_encoding to 'UTF8'", "set statement_timeout to 0",
     "set idle_in_transaction_session_timeout to 0", "set datestyle to 'ISO, MDY'", "set intervalstyle to 'iso_8601'",
     "set extra_float_digits to 1", "set standard_conforming_strings to on", "set quote_all_identifiers to off",
-    "set parallel_tuple_cost to 0", dbt_posthog_sync.postgres__numbers_function(), dbt_posthog_sync.postgres__escapes_function(),
+    "set parallel_tuple_cost to 0",
+  ] + dbt_posthog_sync.postgres__session_functions()) -}}
+{% endmacro %}
+
+{# Functions that messages are built with; they end with the session. #}
+{% macro postgres__session_functions() %}
+  {{- return([
+    dbt_posthog_sync.postgres__numbers_function(), dbt_posthog_sync.postgres__escapes_function(),
+    dbt_posthog_sync.postgres__json_function(),
   ]) -}}
 {% endmacro %}
 
@@ -82,9 +90,9 @@
 {% endmacro %}
 
 {# Sorted by several processes, which a window function is not. #}
-{% macro postgres__latest_log(sync) %}
+{% macro postgres__latest_log(sync, log) %}
   (select distinct on (sync_key) sync_key, row_hash, identity_hash, row_moment, origin
-   from {{ dbt_posthog_sync.sync_table(sync, 'log') }} order by sync_key, epoch desc, origin)
+   from {{ log }} order by sync_key, epoch desc, origin)
 {%- endmacro %}
 
 {% macro postgres__bucket(expression, buckets) %}{{ return('(hashtext(' ~ expression ~ ') & ' ~ (buckets - 1) ~ ')') }}{% endmacro %}
@@ -160,7 +168,19 @@
 
 {# --- JSON --- #}
 
-{% macro postgres__json_text(expression) %}{{ return('to_json(' ~ expression ~ ')::text') }}{% endmacro %}
+{% macro postgres__json_text(expression) %}{{ return('pg_temp.dbt_posthog_sync_json(' ~ expression ~ ')::text') }}{% endmacro %}
+
+{# `to_json` looks up the type of its argument for every row; what the SQL standard has in its place does so once for a
+   statement, from Postgres 17 on. The planner puts the body of the function in its place. #}
+{% macro postgres__json_function() %}
+  {%- set function = "create or replace function pg_temp.dbt_posthog_sync_json(value anyelement) returns json language sql stable parallel safe as " -%}
+  do $json_function$ begin
+    if current_setting('server_version_num')::int >= 170000
+    then execute {{ dbt_posthog_sync.literal(function ~ "'select json_scalar($1)'") }};
+    else execute {{ dbt_posthog_sync.literal(function ~ "'select to_json($1)'") }};
+    end if;
+  end $json_function$
+{%- endmacro %}
 
 {% macro postgres__first_match(expression, pattern) %}
   {{- return("nullif(substring(" ~ expression ~ " from " ~ dbt_posthog_sync.literal(pattern) ~ "), '')") -}}
@@ -207,13 +227,16 @@
 {% endmacro %}
 
 {% macro postgres__has_time(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp_tz' -%}
+    {{- return('(' ~ expression ~ " >= timestamptz '0001-01-01T00:00:00Z' and " ~ expression ~ " < timestamptz '10000-01-01T00:00:00Z')") -}}
+  {%- endif -%}
   {%- set utc = dbt_posthog_sync.postgres__utc(expression, type, time_zone) -%}
   {{- return('(' ~ utc ~ " >= '0001-01-01' and " ~ utc ~ " < '10000-01-01')") -}}
 {% endmacro %}
 
 {% macro postgres__json_timestamp(expression, type, time_zone) %}
-  {{- return("case when " ~ dbt_posthog_sync.postgres__has_time(expression, type, time_zone) ~ " then left(to_json("
-    ~ dbt_posthog_sync.postgres__utc(expression, type, time_zone) ~ ")::text, -1) || 'Z\"' end") -}}
+  {{- return("case when " ~ dbt_posthog_sync.postgres__has_time(expression, type, time_zone) ~ " then left("
+    ~ dbt_posthog_sync.postgres__json_text(dbt_posthog_sync.postgres__utc(expression, type, time_zone)) ~ ", -1) || 'Z\"' end") -}}
 {% endmacro %}
 
 {# The session's style is ISO 8601: 2026-01-02. #}

@@ -46,6 +46,12 @@
 {# A text as a JSON string. #}
 {% macro json_text(expression) %}{{ return(adapter.dispatch('json_text', 'dbt_posthog_sync')(expression)) }}{% endmacro %}
 
+{# The text of a column as a JSON string: digits need no escaping. #}
+{% macro json_of_text(text, type) %}
+  {%- if type.family in ('integer', 'bigint', 'uuid') -%}{{- return("'\"' || " ~ text ~ " || '\"'") -}}{%- endif -%}
+  {{- return(dbt_posthog_sync.json_text(text)) -}}
+{% endmacro %}
+
 {# Integers beyond 2^53 become strings: a double, which is what PostHog and browsers read, cannot tell them from their neighbours. #}
 {% macro json_bigint(expression, type) %}
   {%- set is_exact = expression ~ ' between -9007199254740992 and 9007199254740992' -%}

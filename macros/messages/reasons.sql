@@ -126,7 +126,7 @@
       {%- do lengths.append("coalesce(" ~ dbt_posthog_sync.byte_length(dbt_posthog_sync.as_text(dbt_posthog_sync.model_column(column))) ~ ", 0)") -%}
     {%- endfor %}
     when {{ dbt_posthog_sync.joined(lengths, ' + ') }} > {{ (sync.max_message_bytes - 65536) // 12 }} then case
-      {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length('(' ~ dbt_posthog_sync.message_properties(sync, 'i.person_id') ~ ')') ~ ' > ' ~ (sync.max_message_bytes - 2048), 'large') }}
+      {{ dbt_posthog_sync.when(dbt_posthog_sync.byte_length('(' ~ dbt_posthog_sync.joined(dbt_posthog_sync.message_properties(sync, 'i.person_id') or ["''"]) ~ ')') ~ ' > ' ~ (sync.max_message_bytes - 2048), 'large') }}
       else null end
   {%- endif -%}
 {%- endmacro %}

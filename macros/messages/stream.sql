@@ -6,9 +6,7 @@
    be computed twice, and for every row. #}
 {% macro message_stream(sync, resume=false) %}
   {%- if sync.build and sync.build.keeps_every -%}{{- return(dbt_posthog_sync.kept_messages(sync, resume)) -}}{%- endif %}
-  select c.position, {{ dbt_posthog_sync.lane(sync) }} * 2 + {{ dbt_posthog_sync.historical(sync) }} as lane,
-    '"uuid":"' || {{ dbt_posthog_sync.message_uuid(sync) }} || '",' || {{ dbt_posthog_sync.message_head(sync) }}
-      || {{ dbt_posthog_sync.literal('\x1c') }} || {{ dbt_posthog_sync.message_properties(sync) }} as message
+  select c.position, {{ dbt_posthog_sync.streamed_lane(sync) }} as lane, {{ dbt_posthog_sync.streamed_message(sync) }} as message
   from {{ dbt_posthog_sync.sync_table(sync, 'changes') }} c
   join {{ sync.relation }} m on {{ dbt_posthog_sync.key_expression(sync) }} = c.sync_key
     and {{ dbt_posthog_sync.certain(dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) ~ ' = c.row_hash') }}
@@ -26,6 +24,13 @@
   {%- if sync.oldest_first %}
   order by {{ dbt_posthog_sync.model_column(sync.timestamp) }}
   {%- endif %}
+{%- endmacro %}
+
+{% macro streamed_lane(sync) %}{{ dbt_posthog_sync.lane(sync) }} * 2 + {{ dbt_posthog_sync.historical(sync) }}{% endmacro %}
+{% macro streamed_message(sync) %}
+  {%- set seam = dbt_posthog_sync.literal('\x1c') -%}
+  {{- return(dbt_posthog_sync.joined(["'\"uuid\":\"'", dbt_posthog_sync.message_uuid(sync), "'\",'"]
+    + dbt_posthog_sync.message_head(sync) + [seam] + dbt_posthog_sync.message_properties(sync))) -}}
 {%- endmacro %}
 
 {# True where a condition is, and false where it is null. #}
@@ -51,8 +56,11 @@
 
 {# A uuid of an MD5 in hexadecimal digits: equal rows make equal uuids in every warehouse. #}
 {% macro uuid_of_digest(digest) %}
-  {{- return("(substr(" ~ digest ~ ", 1, 8) || '-' || substr(" ~ digest ~ ", 9, 4) || '-5' || substr(" ~ digest ~ ", 14, 3) || '-8' || substr("
-    ~ digest ~ ", 18, 3) || '-' || substr(" ~ digest ~ ", 21, 12))") -}}
+  {%- set parts = [] -%}
+  {%- for first, length in [(1, 8), (9, 4), (14, 3), (18, 3), (21, 12)] -%}
+    {%- do parts.append('substr(' ~ digest ~ ', ' ~ first ~ ', ' ~ length ~ ')') -%}
+  {%- endfor -%}
+  {{- return('(' ~ dbt_posthog_sync.joined([parts[0], "'-'", parts[1], "'-5'", parts[2], "'-8'", parts[3], "'-'", parts[4]]) ~ ')') -}}
 {% endmacro %}
 
 {# Messages of one person share a lane, and a lane keeps its order. #}
@@ -90,33 +98,40 @@
 {% endmacro %}
 
 {# Parts joined as a tree: a warehouse gives up on an expression that nests as deep as a table is wide. #}
-{% macro joined(parts, operator=' || ') %}
+{% macro joined(parts, operator=none) %}
+  {%- if operator is none -%}{{- return(adapter.dispatch('concatenation', 'dbt_posthog_sync')(parts)) -}}{%- endif -%}
   {%- if parts | length <= 32 -%}{{- return(parts | join(operator)) -}}{%- endif -%}
   {%- set branches = [] -%}
   {%- for branch in parts | batch(32) -%}{%- do branches.append('(' ~ branch | join(operator) ~ ')') -%}{%- endfor -%}
   {{- return(dbt_posthog_sync.joined(branches, operator)) -}}
 {% endmacro %}
 
+{# Texts, none of them null, as one. #}
+{% macro default__concatenation(parts) %}{{ return(dbt_posthog_sync.joined(parts, ' || ')) }}{% endmacro %}
+
 {# `"name":` as a literal; names are JSON-encoded once, in Python. #}
 {% macro member(json_name, prefix=',') %}{{ return(dbt_posthog_sync.literal(prefix ~ json_name ~ ':')) }}{% endmacro %}
 
+{# What stands before the seam, as parts. #}
 {% macro message_head(sync) %}
-  {%- if sync.loops -%}{{- return(dbt_posthog_sync.loops_head(sync)) -}}{%- endif -%}
+  {%- if sync.loops -%}{{- return([dbt_posthog_sync.loops_head(sync)]) -}}{%- endif -%}
   {%- if sync.object == 'group' -%}
     {%- set person = "'\"dbt-posthog-sync:group:' || " ~ dbt_posthog_sync.as_text(dbt_posthog_sync.bucket(dbt_posthog_sync.group_key_text(sync), 16)) ~ " || '\"'" -%}
   {%- else -%}
-    {%- set person = dbt_posthog_sync.json_text(dbt_posthog_sync.staged_distinct_id(sync)) -%}
+    {%- set person = dbt_posthog_sync.json_text(dbt_posthog_sync.staged_distinct_id(sync)) if sync.identities or sync.key_is_email
+        else dbt_posthog_sync.json_of_text(dbt_posthog_sync.column_text(sync.distinct_id), sync.distinct_id.type) -%}
   {%- endif -%}
   {%- if sync.event and sync.event.column -%}
     {%- set event = dbt_posthog_sync.literal('"event":') ~ ' || ' ~ dbt_posthog_sync.json_text(dbt_posthog_sync.event_name(sync)) -%}
   {%- else -%}
     {%- set event = dbt_posthog_sync.literal('"event":' ~ sync.event.json) -%}
   {%- endif -%}
-  {{ event }} || {{ dbt_posthog_sync.member('"distinct_id"') }} || {{ person }}
-    || {{ dbt_posthog_sync.member('"timestamp"') }} || {{ dbt_posthog_sync.message_timestamp(sync) }}
-  {%- for item in sync.properties if item.envelope %}
-    || coalesce({{ dbt_posthog_sync.member(item.envelope) }} || {{ dbt_posthog_sync.value(sync, item) }}, '')
-  {%- endfor %}
+  {%- set parts = [event, dbt_posthog_sync.member('"distinct_id"'), person,
+                   dbt_posthog_sync.member('"timestamp"'), dbt_posthog_sync.message_timestamp(sync)] -%}
+  {%- for item in sync.properties if item.envelope -%}
+    {%- do parts.append("coalesce(" ~ dbt_posthog_sync.member(item.envelope) ~ " || " ~ dbt_posthog_sync.value(sync, item) ~ ", '')") -%}
+  {%- endfor -%}
+  {{- return(parts) -}}
 {%- endmacro %}
 
 {% macro message_timestamp(sync) %}
@@ -138,11 +153,12 @@
   {{- return(dbt_posthog_sync.literal(item.json)) -}}
 {% endmacro %}
 
-{# Members of `properties`, each with a leading comma. `person_id` tells whether PostHog has the person of the row. #}
+{# Members of `properties` as parts, each member with a leading comma. `person_id` tells whether PostHog has the person of
+   the row. #}
 {% macro message_properties(sync, person_id='c.person_id') %}
-  {%- if sync.loops -%}{{- return(dbt_posthog_sync.loops_properties(sync)) -}}{%- endif -%}
-  {%- if sync.object == 'person' -%}{{- return(dbt_posthog_sync.person_properties(sync, person_id)) -}}
-  {%- elif sync.object == 'group' -%}{{- return(dbt_posthog_sync.group_properties(sync)) -}}{%- endif -%}
+  {%- if sync.loops -%}{{- return([dbt_posthog_sync.loops_properties(sync)]) -}}{%- endif -%}
+  {%- if sync.object == 'person' -%}{{- return([dbt_posthog_sync.person_properties(sync, person_id)]) -}}
+  {%- elif sync.object == 'group' -%}{{- return([dbt_posthog_sync.group_properties(sync)]) -}}{%- endif -%}
   {{- return(dbt_posthog_sync.event_properties(sync)) -}}
 {% endmacro %}
 
@@ -152,7 +168,7 @@
     {%- if item.envelope -%}
       {%- do parts.append("coalesce(" ~ dbt_posthog_sync.member(item.name) ~ " || " ~ dbt_posthog_sync.value(sync, item) ~ ", '')") -%}
     {%- elif item.column -%}
-      {%- do parts.append(dbt_posthog_sync.member(item.name) ~ " || coalesce(" ~ dbt_posthog_sync.value(sync, item) ~ ", 'null')") -%}
+      {%- do parts.extend([dbt_posthog_sync.member(item.name), "coalesce(" ~ dbt_posthog_sync.value(sync, item) ~ ", 'null')"]) -%}
     {%- else -%}
       {%- do parts.append(dbt_posthog_sync.literal(',' ~ item.name ~ ':' ~ item.json)) -%}
     {%- endif -%}
@@ -160,7 +176,7 @@
   {%- if sync.derives_host -%}{%- do parts.append(dbt_posthog_sync.derived('"$host"', dbt_posthog_sync.url_host(sync))) -%}{%- endif -%}
   {%- if sync.derives_pathname -%}{%- do parts.append(dbt_posthog_sync.derived('"$pathname"', dbt_posthog_sync.url_pathname(sync))) -%}{%- endif -%}
   {%- if sync.groups -%}{%- do parts.append(dbt_posthog_sync.event_groups(sync)) -%}{%- endif -%}
-  {{- return(dbt_posthog_sync.joined(parts) if parts else "''") -}}
+  {{- return(parts) -}}
 {% endmacro %}
 
 {% macro derived(json_name, expression) %}

@@ -232,6 +232,7 @@ _HELD = {
 }
 OF_A_SYNC: Mapping[str, Mapping[str, Any]] = {
     **{macro: {} for macro in ("count_snapshot", "count_baseline", "count_volatile", "insert_volatile")},
+    "reject_moved_identities": {},
     **{
         macro: {}
         for macro in ("see_volatile_again", "insert_moved", "stage_removed", "count_removed", "record_removed")
@@ -380,6 +381,8 @@ NO_STATEMENTS = {
         "type_names",
     ),
     *("count_epoch", "keep_staged_name", "take_shard"),
+    # Only Postgres has places.
+    *("message_parcels", "parcel_settings", "parcel_statement", "read_has_places"),
     # A state schema of an older version, which no other warehouse than DuckDB and Postgres can have.
     *("upgrade_length", "upgrade_staged_table", "upgrade_statement"),
 }
