@@ -240,7 +240,7 @@ def _state(case: str, bench: Bench) -> list[Figure]:
     size = bench.place.state_size("plain")
     most = bench.target(60)
     return [
-        Figure(case, "state a row, all in the log", size.unfolded / size.rows, "bytes", None, most),
+        Figure(case, "state a row, all in the log", size.unfolded / size.rows, "bytes"),
         Figure(case, "state a row, as it is", size.real / size.rows, "bytes", None, most),
         Figure(case, "state / the same rows freshly written", size.real / size.fresh, "x"),
     ]
