@@ -94,7 +94,7 @@ class Courier:
         self._clock = clock
         self._accepted, self._unconfirmed = Positions(), 0
         self._refusals: list[Refusal] = []
-        self._confirm_at, self._due, self._taken = 0.0, 0, 0.0
+        self._confirm_at = 0.0
 
     def deliver(self, staged: StagedRows, tally: Tally, progress: Callable[[int], None]) -> None:
         """Stream and send until every staged row has its outcome, or the delivery is stopped.
@@ -132,7 +132,7 @@ class Courier:
                 for outcome in outcomes:
                     self._take(outcome, tally)
                     if self._clock() >= self._confirm_at or self._unconfirmed >= _MOST_UNCONFIRMED:
-                        self._confirm_some(tally)
+                        self.confirm(tally)
                     progress(tally.delivered + tally.refused + self._unconfirmed)
             except SyncError:
                 # The outcomes before the error are PostHog's word all the same.
@@ -156,40 +156,18 @@ class Courier:
         Raises:
             LeaseLost: another run took over; nothing was written.
         """
-        while self._accepted.stretches:
-            self._confirm_stretch(tally)
-        self._refuse(tally)
-        self._due = 0
-
-    def _confirm_some(self, tally: Tally) -> None:
-        """Write down a part of what is due, then let the delivery go on for as long: its queues bridge the time."""
         begun = self._clock()
-        self._due = self._due or self._accepted.stretches
-        if self._due:
-            self._confirm_stretch(tally)
-            self._due -= 1
-        if not self._due:
-            self._refuse(tally)
-        taken = self._clock() - begun
-        self._taken += taken
-        self._confirm_at = self._clock() + taken
-        if not self._due:
-            self._confirm_at = self._clock() + max(self._settings.confirm_seconds, _CONFIRM_SHARE * self._taken)
-            self._taken = 0.0
-
-    def _confirm_stretch(self, tally: Tally) -> None:
-        stretch = self._accepted.oldest()
-        self._snapshot.confirm(stretch)
-        self._accepted.remove(stretch)
-        self._unconfirmed -= len(stretch)
-        tally.delivered += len(stretch)
-
-    def _refuse(self, tally: Tally) -> None:
+        if self._unconfirmed:
+            self._snapshot.confirm(self._accepted)
+            tally.delivered += self._unconfirmed
+            self._accepted, self._unconfirmed = Positions(), 0
         if self._refusals:
             self._snapshot.refuse(self._refusals)
             for refusal in self._refusals:
                 tally.refuse(refusal.reason)
             self._refusals = []
+        taken = self._clock() - begun
+        self._confirm_at = self._clock() + max(self._settings.confirm_seconds, _CONFIRM_SHARE * taken)
 
 
 class _Seen:

@@ -30,7 +30,7 @@ class Positions:
     the stretches bound it.
     """
 
-    def __init__(self, positions: Iterable[int] = (), *, bits: int = 17) -> None:
+    def __init__(self, positions: Iterable[int] = (), *, bits: int = 18) -> None:
         """Two to the power of `bits` positions make a stretch."""
         self._bits = bits
         self._stretches: defaultdict[int, bytearray] = defaultdict(lambda: bytearray(_NO) * (1 << bits))
@@ -41,26 +41,6 @@ class Positions:
         stretches, bits, in_stretch = self._stretches, self._bits, (1 << self._bits) - 1
         for position in positions:  # this loop meets every row
             stretches[position >> bits][position & in_stretch] = _YES
-
-    def __len__(self) -> int:
-        return sum(marks.count(_YES) for marks in self._stretches.values())
-
-    @property
-    def stretches(self) -> int:
-        """How many stretches have a position."""
-        return len(self._stretches)
-
-    def oldest(self) -> Positions:
-        """The stretch that was begun first, which stays here as well."""
-        number = next(iter(self._stretches))
-        part = Positions(bits=self._bits)
-        part._stretches[number] = self._stretches[number]
-        return part
-
-    def remove(self, part: Positions) -> None:
-        """Take the stretches of this part out."""
-        for number in part._stretches:
-            del self._stretches[number]
 
     def parts(self) -> Iterator[Part]:
         """All positions, each once."""
