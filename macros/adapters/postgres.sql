@@ -127,14 +127,15 @@
 {# Autovacuum comes a minute late for the run that follows. #}
 {% macro postgres__gather_statistics(sync, part) %}analyze {{ dbt_posthog_sync.sync_table(sync, part) }}{% endmacro %}
 
-{# A table that is read just now stays, to be dropped by a later run. #}
+{# A table that is read just now stays, to be dropped by a later run. Autovacuum gives way, but only after a second (PostgreSQL
+   documentation: deadlock_timeout), and a log of millions of rows has it at work. #}
 {% macro postgres__drop_unread(table) %}
   {%- set statement = dbt_posthog_sync.literal('drop table if exists ' ~ table) -%}
   do $drop_unread$
   declare
     usual text := current_setting('lock_timeout');
   begin
-    perform set_config('lock_timeout', '200ms', true);
+    perform set_config('lock_timeout', '1500ms', true);
     execute {{ statement }};
     perform set_config('lock_timeout', usual, true);
   exception when lock_not_available then
