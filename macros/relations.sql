@@ -167,6 +167,10 @@
 {% macro stream_method() %}{{ return(adapter.dispatch('stream_method', 'dbt_posthog_sync')()) }}{% endmacro %}
 {% macro default__stream_method() %}{{ return('rows') }}{% endmacro %}
 
+{# Settings of a connection that reads a stream, as a list; `processors` says how many this machine has. #}
+{% macro stream_settings(processors) %}{{ return(adapter.dispatch('stream_settings', 'dbt_posthog_sync')(processors)) }}{% endmacro %}
+{% macro default__stream_settings(processors) %}{{ return([]) }}{% endmacro %}
+
 {# A select made ready for the stream method. #}
 {% macro stream_statement(select) %}{{ return(adapter.dispatch('stream_statement', 'dbt_posthog_sync')(select)) }}{% endmacro %}
 {% macro default__stream_statement(select) %}{{ return(select) }}{% endmacro %}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -148,7 +149,8 @@ class DbtWarehouse:
         """See `Warehouse`."""
         with translated():
             plan = self._parcel_plan(macro, readers, arguments) if readers else self._stream_plan(macro, arguments)
-            settings = self._adapter.execute_macro("parcel_settings") if readers else []
+            settings = self._adapter.execute_macro("stream_settings", kwargs={"processors": os.cpu_count() or 1})
+            settings = settings + (self._adapter.execute_macro("parcel_settings") if readers else [])
         if not own_connection:
             plan = replace(plan, handle=self._adapter.connections.get_thread_connection().handle)
         with StreamReader(self._adapter, plan, partial(self._prepare_session, settings)) as chunks:

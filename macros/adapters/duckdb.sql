@@ -45,6 +45,13 @@
 {# Each `||` writes all that came before it once more. #}
 {% macro duckdb__concatenation(parts) %}{{ return('concat(' ~ (parts | join(', ')) ~ ')') }}{% endmacro %}
 
+{# The engine works in the process that carries its rows away: with a thread for every processor it keeps the carriers from
+   their work. What a profile sets stays. #}
+{% macro duckdb__stream_settings(processors) %}
+  {{- return(["set threads = case when current_setting('threads') = " ~ processors ~ " then " ~ [processors - 1, 1] | max
+    ~ " else current_setting('threads') end"]) -}}
+{% endmacro %}
+
 {# Bytes need no decoding here and no encoding in Python. #}
 {% macro duckdb__stream_statement(select) %}
   select position, lane, encode(message) from ({{ select }}) s

@@ -374,6 +374,7 @@ NO_STATEMENTS = {
     *("read_temporary_tables", "drop_temporary_table", "relation_exists", "schema_exists", "session_settings"),
     *(
         "stream_method",
+        "stream_settings",
         "stream_statement",
         "table_name_column",
         "target_database",
