@@ -46,7 +46,7 @@
 {% macro duckdb__concatenation(parts) %}{{ return('concat(' ~ (parts | join(', ')) ~ ')') }}{% endmacro %}
 
 {# The engine works in the process that carries its rows away: with a thread for every processor it keeps the carriers from
-   their work. What a profile sets stays. #}
+   their work. Another number that a profile sets stays. #}
 {% macro duckdb__stream_settings(processors) %}
   {{- return(["set threads = case when current_setting('threads') = " ~ processors ~ " then " ~ [processors - 1, 1] | max
     ~ " else current_setting('threads') end"]) -}}
