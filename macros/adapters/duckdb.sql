@@ -38,7 +38,8 @@
 
 {% macro duckdb__text_hash(expression) %}{{ return('hash(' ~ expression ~ ')') }}{% endmacro %}
 
-{% macro duckdb__bucket(expression, buckets) %}{{ return('(hash(' ~ expression ~ ') % ' ~ buckets ~ ')') }}{% endmacro %}
+{# An integer, because a lane reckoned from the hash's own type would be a hugeint, and these are slow to fetch. #}
+{% macro duckdb__bucket(expression, buckets) %}{{ return('cast(hash(' ~ expression ~ ') % ' ~ buckets ~ ' as integer)') }}{% endmacro %}
 
 {% macro duckdb__uuid_of(seed) %}{{ return(dbt_posthog_sync.uuid_of_digest('md5(' ~ seed ~ ')')) }}{% endmacro %}
 
@@ -134,8 +135,9 @@
     ~ dbt_posthog_sync.literal(time_zone) ~ ")") -}}
 {% endmacro %}
 
-{# A timestamp column in UTC, without zone. #}
+{# A timestamp column in UTC, without zone. A moment is microseconds in UTC already: `at time zone` asks a calendar. #}
 {% macro duckdb__utc(expression, type, time_zone) %}
+  {%- if type.family == 'timestamp_tz' -%}{{- return('make_timestamp(epoch_us(' ~ expression ~ '))') -}}{%- endif -%}
   {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}{{- return('try_cast(' ~ expression ~ ' as timestamp)') -}}{%- endif -%}
   {{- return('(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')") -}}
 {% endmacro %}
