@@ -1,4 +1,4 @@
-"""DuckDB works inside the program's process: how many threads it has while its rows are carried, and what it fetches."""
+"""DuckDB works inside the program's process: its threads while rows are carried, and what it makes us fetch."""
 
 from __future__ import annotations
 
