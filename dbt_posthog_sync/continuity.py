@@ -54,9 +54,7 @@ class Continuity:
         self._check_shards()
 
     def _check_tables(self) -> None:
-        gone = [
-            table for table in (self._stored.base_table, self._stored.log_table) if not self._state.has_table(table)
-        ]
+        gone = self._state.missing_tables(self._stored.base_table, self._stored.log_table)
         if gone and not self._full_refresh:
             raise StateError(
                 Problem(

@@ -16,7 +16,7 @@ from dbt_posthog_sync.problem import Problem
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.resolver import clashes, resolve
 from dbt_posthog_sync.settings import Deletion
-from dbt_posthog_sync.sync import LoopsObject, ObjectType, Operation, Sync
+from dbt_posthog_sync.sync import LoopsObject, ModelRef, ObjectType, Operation, Sync
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.build import Build, Builds, digest_for_hook, stages_at_build
@@ -118,7 +118,12 @@ class Planner:
         """
         resolved: list[ResolvedSync] = []
         problems: list[Problem] = []
+        syncs = tuple(syncs)
+        missing = self._warehouse.missing(sync.model.parts for sync in syncs)
         for sync in syncs:
+            if sync.model.parts in missing:
+                problems.append(_not_built(sync.model))
+                continue
             found, faults = self._resolve_one(sync)
             problems += faults
             if found is not None:
@@ -129,19 +134,7 @@ class Planner:
         return tuple(resolved)
 
     def _resolve_one(self, sync: Sync) -> tuple[ResolvedSync | None, tuple[Problem, ...]]:
-        model = sync.model
-        if not self._warehouse.has_relation(model.database, model.schema, model.identifier):
-            advice = f"Build it first: dbt build --select {model.name}. Check that the target is the one you built."
-            if model.resource_type == "source":
-                advice = "Load it first, since dbt builds no sources. Check the source's schema, and the target."
-            problem = Problem(
-                f"the relation {model.relation_name} does not exist in the warehouse.",
-                advice,
-                model.name,
-                model.file,
-            )
-            return None, (problem,)
-        resolved, problems = resolve(sync, columns_of(self._warehouse, model.relation_name))
+        resolved, problems = resolve(sync, columns_of(self._warehouse, sync.model.relation_name))
         return resolved and self._with_rows(resolved), problems
 
     def _with_rows(self, resolved: ResolvedSync) -> ResolvedSync:
@@ -390,3 +383,11 @@ def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
     if arguments.only_rejects:
         return 0
     return max(0, stored.model_rows - rows.matched) if arguments.resolved.sends_events else 0
+
+
+def _not_built(model: ModelRef) -> Problem:
+    advice = f"Build it first: dbt build --select {model.name}. Check that the target is the one you built."
+    if model.resource_type == "source":
+        advice = "Load it first, since dbt builds no sources. Check the source's schema, and the target."
+    problem = f"the relation {model.relation_name} does not exist in the warehouse."
+    return Problem(problem, advice, model.name, model.file)

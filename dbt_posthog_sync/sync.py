@@ -236,6 +236,11 @@ class ModelRef:
     history: History | None = None
     stages_at_build: bool = False
 
+    @property
+    def parts(self) -> tuple[str | None, str, str]:
+        """The name by which the warehouse is asked whether the relation exists."""
+        return self.database, self.schema, self.identifier
+
 
 @dataclass(frozen=True, slots=True)
 class LoopsTerms:

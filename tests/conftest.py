@@ -16,6 +16,7 @@ from shop import Shop
 from spark_lab import CONTRACT, spark_server, why_no_spark
 
 from dbt_posthog_sync.testing import StandIn
+from dbt_posthog_sync.warehouse import dbt_adapter, macros
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 
 POSTGRES_VARIABLE = "DBT_POSTHOG_SYNC_TEST_POSTGRES"
@@ -138,20 +139,18 @@ def shared_lab(postgres: Server, open_lab: OpenLab) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def macros_are_read_once() -> Iterator[None]:
-    """dbt reads several hundred macros for every command, which takes longer than everything else together."""
-    from dbt.parser.manifest import ManifestLoader  # noqa: PLC0415 - dbt is slow to import
-
-    read = ManifestLoader.load_macros
+    """Every command reads a thousand macros, which takes longer than most of what is tested of it."""
+    read = macros.macros_of
     known: dict[str, Any] = {}
 
-    def remembered(config: Any, hook: Any) -> Any:
+    def remembered(config: Any) -> Any:
         kind = config.credentials.type
         if kind not in known:
-            known[kind] = read(config, hook)
-        return known[kind]
+            known[kind] = read(config)
+        return type(known[kind])(dict(known[kind].macros))  # an override is added to what one command has read
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ManifestLoader, "load_macros", remembered)
+        patch.setattr(dbt_adapter, "macros_of", remembered)
         yield
 
 

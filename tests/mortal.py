@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from dbt_posthog_sync.warehouse import ResultRow, Warehouse
+from dbt_posthog_sync.warehouse import RelationParts, ResultRow, Warehouse
 
 
 class Killed(BaseException):
@@ -38,6 +38,9 @@ class MortalWarehouse:
 
     def has_relation(self, database: str | None, schema: str, identifier: str) -> bool:
         return self._warehouse.has_relation(database, schema, identifier)
+
+    def missing(self, relations: Iterable[RelationParts]) -> frozenset[RelationParts]:
+        return self._warehouse.missing(relations)
 
     def run(self, macro: str, **arguments: Any) -> int:
         self._age()

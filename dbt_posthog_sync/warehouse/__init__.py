@@ -6,12 +6,14 @@ its secrets are dbt's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 ResultRow: TypeAlias = Sequence[Any]
 Columns: TypeAlias = Sequence[Sequence[Any]]
+RelationParts: TypeAlias = tuple[str | None, str, str]
+"""Database, schema and identifier of a table or view."""
 
 
 class Warehouse(Protocol):
@@ -33,6 +35,10 @@ class Warehouse(Protocol):
 
     def has_relation(self, database: str | None, schema: str, identifier: str) -> bool:
         """True when a table or view of this name exists now, whatever dbt remembers."""
+        ...
+
+    def missing(self, relations: Iterable[RelationParts]) -> frozenset[RelationParts]:
+        """Those of the relations that do not exist now; dbt lists each schema once for all of them."""
         ...
 
     def run(self, macro: str, **arguments: Any) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dbt_posthog_sync.errors import WarehouseUnavailable
-from dbt_posthog_sync.warehouse import Columns, ResultRow, cursor
+from dbt_posthog_sync.warehouse import Columns, RelationParts, ResultRow, cursor
 from dbt_posthog_sync.warehouse.dbt_error import translated
 from dbt_posthog_sync.warehouse.macros import macros_of
 from dbt_posthog_sync.warehouse.overrides import add_overrides
@@ -100,7 +100,14 @@ class DbtWarehouse:
 
     def has_relation(self, database: str | None, schema: str, identifier: str) -> bool:
         """See `Warehouse`."""
+        return not self.missing([(database, schema, identifier)])
+
+    def missing(self, relations: Iterable[RelationParts]) -> frozenset[RelationParts]:
+        """See `Warehouse`."""
         self._adapter.cache.clear()  # dbt lists a schema once and remembers it
+        return frozenset(parts for parts in relations if not self._is_listed(*parts))
+
+    def _is_listed(self, database: str | None, schema: str, identifier: str) -> bool:
         return bool(self.evaluate("relation_exists", database=database, schema=schema, identifier=identifier))
 
     def run(self, macro: str, **arguments: Any) -> int:
@@ -230,12 +237,18 @@ class DbtWarehouse:
 
 @contextmanager
 def _silent_dbt() -> Iterator[None]:
-    """Standard output is for data, and dbt logs there whenever it feels that nobody told it where to."""
-    from dbt_common.events.event_manager_client import cleanup_event_logger  # noqa: PLC0415 - see _register_adapter
+    """Standard output is for data, and dbt logs there whenever it feels that nobody told it where to.
+
+    Afterwards nobody listens to its events, and so none is written out: dbt has four for every statement.
+    """
+    from dbt_common.events.event_manager import EventManager  # noqa: PLC0415 - see _register_adapter
+    from dbt_common.events.event_manager_client import ctx_set_event_manager  # noqa: PLC0415
 
     with redirect_stdout(io.StringIO()):
         yield
-    cleanup_event_logger()
+    mute = EventManager()
+    mute.fire_event = lambda *_, **__: None
+    ctx_set_event_manager(mute)
 
 
 def _register_adapter(config: Any, project_dir: Path) -> Any:
@@ -256,12 +269,17 @@ def _register_adapter(config: Any, project_dir: Path) -> Any:
 
 
 def _kept(generate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Make each macro's context once: dbt would build all its namespaces again for every statement."""
-    contexts: dict[str, dict[str, Any]] = {}
+    """Make the context of each package's macros once: dbt would build all its namespaces again for every statement.
+
+    What a macro sees depends on its package and on the one to search first (dbt-core: context/providers.py,
+    MacroContext), and not on the macro: only the hook's read `model`.
+    """
+    contexts: dict[tuple[str, str | None], dict[str, Any]] = {}
 
     def context(macro: Any, config: Any, manifest: Any, package_name: str | None) -> dict[str, Any]:
-        if macro.unique_id not in contexts:
-            contexts[macro.unique_id] = generate(macro, config, manifest, package_name)
-        return dict(contexts[macro.unique_id])
+        of_package = (macro.package_name, package_name)
+        if of_package not in contexts:
+            contexts[of_package] = generate(macro, config, manifest, package_name)
+        return dict(contexts[of_package])
 
     return context

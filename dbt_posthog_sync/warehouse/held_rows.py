@@ -58,7 +58,7 @@ def hold(warehouse: Warehouse, gate: Gate, syncs: Iterable[Sync]) -> Hold:
     held_back = []
     for sync in syncs:
         stored = gate.stored_of(sync)
-        if not stored or not warehouse.has_relation(sync.model.database, sync.model.schema, sync.model.identifier):
+        if not stored or not warehouse.has_relation(*sync.model.parts):
             continue  # that a model is missing, planning tells
         found = [_held(warehouse, sync, one) for one in stored]
         reasons = [reason for reason in found if isinstance(reason, str)]

@@ -137,7 +137,7 @@ class IdentityResolver:
 
     def _model(self, arguments: SyncArguments) -> IdentityModel:
         model, name = self._settings.model, arguments.resolved.sync.name
-        if model is None or not self._warehouse.has_relation(model.database, model.schema, model.identifier):
+        if model is None or not self._warehouse.has_relation(*model.parts):
             relation = model.relation_name if model else "the identity model"
             raise UnsafePlan(
                 f"{name}: {relation} does not exist in the warehouse, so no person can be found. Build it."

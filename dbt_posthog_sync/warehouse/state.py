@@ -88,7 +88,13 @@ class State:
 
     def has_table(self, name: str) -> bool:
         """True when the state schema has a table of this name."""
-        return self._warehouse.has_relation(self._warehouse.evaluate("target_database"), self._schema, name)
+        return not self.missing_tables(name)
+
+    def missing_tables(self, *names: str) -> list[str]:
+        """Those of the names that no table of the state schema has."""
+        database = self._warehouse.evaluate("target_database")
+        missing = self._warehouse.missing((database, self._schema, name) for name in names)
+        return [name for name in names if (database, self._schema, name) in missing]
 
     def ensure(self) -> None:
         """Create what is missing of the state schema, and bring an older one to this program's version.
