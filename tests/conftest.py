@@ -22,6 +22,12 @@ from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 POSTGRES_VARIABLE = "DBT_POSTHOG_SYNC_TEST_POSTGRES"
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give all tests of Spark to one worker: to start it takes longer than most tests."""
+    if "spark" in item.nodeid:
+        item.add_marker(pytest.mark.xdist_group("spark"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what would only repeat on Spark what another test there shows."""
     left_out = [item for item in items if _is_repetition(item)]

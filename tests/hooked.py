@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import yaml
 from lab import PROJECT
 from shop import Shop
@@ -18,13 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 HOOK = "{{ dbt_posthog_sync.stage_changes() }}"
 # A Python with another dbt, to build with (`make oldest-dbt`); read before the environment is cleaned.
 PYTHON = os.environ.get("DBT_POSTHOG_SYNC_TEST_DBT", sys.executable)
-DBT = Path(PYTHON).parent / "dbt"
-# One process for several commands: dbt takes longer to be imported than to build these models.
-_SEVERAL = """
-import json, sys
-from dbt.cli.main import dbtRunner
-print("CODES" + json.dumps([bool(dbtRunner().invoke(words).success) for words in json.loads(sys.argv[1])]))
-"""
 
 
 def write_models(shop: Shop, models: Mapping[str, str], properties: Mapping[str, Any], **project: Any) -> None:
@@ -36,7 +29,7 @@ def write_models(shop: Shop, models: Mapping[str, str], properties: Mapping[str,
     kinds = {kind: {"+post-hook": HOOK} for kind in ("models", "seeds", "snapshots")}
     kinds["models"]["+materialized"] = "table"
     settings = {"name": PROJECT, "version": "1.0.0", "profile": "lab", **kinds, **project}
-    settings["vars"] = {"posthog_sync_state_schema": shop.state, "day": 1}
+    settings["vars"] = {"posthog_sync_state_schema": shop.state}
     (shop.folder / "dbt_project.yml").write_text(yaml.safe_dump(settings))
     package = shop.folder / "dbt_packages" / "dbt_posthog_sync"
     if not package.exists():
@@ -51,24 +44,29 @@ def profile(shop: Shop, schema: str, **others: Mapping[str, Any]) -> None:
     (shop.folder / "profiles.yml").write_text(yaml.safe_dump({"lab": {"target": "dev", "outputs": outputs}}))
 
 
-def dbt(shop: Shop, *commands: str) -> str:
-    """Run dbt commands in the shop's project; see `dbt_commands`."""
-    return dbt_commands(shop.folder, *commands)
+def dbt(shop: Shop, *commands: str, day: int = 1) -> str:
+    """Run dbt commands in the shop's project; see `dbt_commands`. What models hold depends on the day."""
+    return dbt_commands(shop.folder, *commands, environ=_on(day))
 
 
-def dbt_commands(folder: Path, *commands: str) -> str:
+def _on(day: int) -> dict[str, str]:
+    """The environment of a day: where a variable of dbt changes, it parses everything again."""
+    return {"DAY": str(day)}
+
+
+def dbt_commands(folder: Path, *commands: str, environ: Mapping[str, str] | None = None) -> str:
     """Run dbt commands, words apart by spaces, all of which must succeed; return what they print."""
-    words = [["--no-use-colors", *command.split()] for command in commands]
-    command = [PYTHON, "-c", _SEVERAL, json.dumps(words)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert all(json.loads(done.stdout.rpartition("CODES")[2])), done.stdout
-    return done.stdout
+    said = ""
+    for command in commands:
+        done = preloaded.run(["dbt", "--no-use-colors", *command.split()], folder, python=PYTHON, environ=environ)
+        assert done.returncode == 0, done.stdout + done.stderr
+        said += done.stdout
+    return said
 
 
-def failing_dbt(shop: Shop, command: str) -> str:
+def failing_dbt(shop: Shop, command: str, day: int = 1, **environ: str) -> str:
     """Run a dbt command that must fail."""
-    done = subprocess.run([DBT, *command.split()], cwd=shop.folder, capture_output=True, text=True, check=False)
+    done = preloaded.run(["dbt", *command.split()], shop.folder, python=PYTHON, environ={**_on(day), **environ})
     assert done.returncode == 1, done.stdout
     return done.stdout
 
@@ -82,8 +80,8 @@ def stagings(shop: Shop) -> list[str]:
 
 def runs(shop: Shop, *words: str) -> dict[str, list[dict[str, Any]]]:
     """What `run` comes to, by sync; several where builds were kept."""
-    command = [sys.executable, "-m", "dbt_posthog_sync", "run", "--output", "json", *words]
-    done = subprocess.run(command, cwd=shop.folder, capture_output=True, text=True, check=False)  # a file has one owner
+    # A file of DuckDB has one owner, so this may not happen in the tests' own process.
+    done = preloaded.run(["dbt-posthog-sync", "run", "--output", "json", *words], shop.folder)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, list[dict[str, Any]]] = {}
     for run in json.loads(done.stdout)["runs"]:

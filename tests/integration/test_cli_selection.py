@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 from shop import ORDERS, Shop
 
@@ -60,7 +61,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "project"
     shutil.copytree(TINY, folder)
     (folder / "selectors.yml").write_text(SELECTORS)
-    subprocess.run([DBT, "parse", "--quiet"], cwd=folder, check=True, capture_output=True)
+    assert preloaded.run(["dbt", "parse", "--quiet"], folder).returncode == 0
     shutil.copytree(folder / "target", folder / "state")
     changed = folder / "models" / "page_views.sql"
     changed.write_text(f"{changed.read_text()}-- changed\n")

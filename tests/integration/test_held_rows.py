@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 import yaml
 from people import make_person, people
@@ -231,8 +230,7 @@ def test_what_the_real_dbt_stores_is_found(shop: Shop, tmp_path: Path) -> None:
     output = {"type": "duckdb", "path": str(tmp_path / "t.db")}
     (folder / "profiles.yml").write_text(yaml.safe_dump({"tiny": {"target": "dev", "outputs": {"dev": output}}}))
     (folder / "posthog_sync.yml").write_text((shop.folder / "posthog_sync.yml").read_text())
-    dbt = [str(Path(sys.executable).parent / "dbt"), "build", "--quiet", "--select", "orders"]
-    assert subprocess.run(dbt, cwd=folder, capture_output=True, check=False).returncode == 1
+    assert preloaded.run(["dbt", "build", "--quiet", "--select", "orders"], folder).returncode == 1
     answer = shop("run", "--project-dir", str(folder), "--profiles-dir", str(folder), "--output", "json")
     assert answer.err == ""
     (run,) = answer.json["runs"]

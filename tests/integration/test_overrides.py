@@ -17,7 +17,7 @@ HELPER = """
   {{ return("cast(cast(" ~ expression ~ " as decimal(18, 2)) as varchar)") }}
 {% endmacro %}
 """
-MODEL = "select 'u1' as person, cast({{ var('day') }} + 0.2468 as decimal(10, 4)) as amount"
+MODEL = "select 'u1' as person, cast({{ env_var('DAY') }} + 0.2468 as decimal(10, 4)) as amount"
 ORDER = [{"macro_namespace": "dbt_posthog_sync", "search_order": ["dbt_posthog_sync", "lab"]}]
 
 
@@ -29,7 +29,7 @@ def amounts(shop: Shop, annotation: dict[str, Any], **project: Any) -> list[floa
     write_models(shop, files, properties, **project)
     dbt(shop, "build")
     runs(shop)
-    dbt(shop, 'build --vars {"day":2}')
+    dbt(shop, "build", day=2)
     runs(shop)
     return [event.properties["$set"]["amount"] for event in shop.posthog.project.received]
 

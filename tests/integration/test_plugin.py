@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
+import preloaded
 import pytest
 
 import dbt_posthog_sync
@@ -34,8 +34,8 @@ def project(tmp_path: Path) -> Path:
 
 def parse(folder: Path, *words: str, **environ: str) -> str:
     """What `dbt parse` says; it has to succeed."""
-    command = [DBT, "parse", "--project-dir", str(folder), "--profiles-dir", str(folder), "--no-use-colors", *words]
-    done = subprocess.run(command, capture_output=True, check=False, text=True, env={**os.environ, **environ})
+    command = ["dbt", "parse", "--project-dir", str(folder), "--profiles-dir", str(folder), "--no-use-colors", *words]
+    done = preloaded.run(command, folder.parent, environ=environ)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 from lab import fresh_name, write_project
 from shop import Shop
@@ -37,9 +37,9 @@ def let_go_of_the_file() -> None:
 def build(shop: Shop, *select: str) -> None:
     """Run dbt; what fails is written down in run_results.json."""
     let_go_of_the_file()
-    words = [str(DBT), "build", "--quiet", "--threads", "1", "--profiles-dir", str(shop.folder)]
+    words = ["dbt", "build", "--quiet", "--threads", "1", "--profiles-dir", str(shop.folder)]
     words += ["--select", *select] if select else []
-    subprocess.run(words, cwd=shop.folder, check=False, capture_output=True)
+    preloaded.run(words, shop.folder)
 
 
 def of_all_kinds(shop: Shop) -> Shop:
