@@ -23,6 +23,7 @@ IN_FLIGHT = 8
 BATCH_MESSAGES = 500
 """The program's defaults, from which is reckoned how long a slowed delivery lasts."""
 
+_LONGEST_REQUEST_SECONDS = 2.0
 _ROOM, _ROOM_A_ROW = 16 * 1024 * 1024, 600
 _RUN = ("run", "--output", "json")
 
@@ -121,8 +122,8 @@ class Scene:
         return max(self.rows // BATCH_MESSAGES, IN_FLIGHT)
 
     def slow(self, seconds: float, then: FaultPlan | None = None) -> None:
-        """Let every request take so long that a delivery lasts about so many seconds."""
-        self.traffic.meet(Slowed(seconds * IN_FLIGHT / self.batches, then))
+        """Let every request take so long that a delivery lasts about so many seconds; less where there are few rows."""
+        self.traffic.meet(Slowed(min(seconds * IN_FLIGHT / self.batches, _LONGEST_REQUEST_SECONDS), then))
 
     def wait_for_share(self, share: float, program: Program) -> None:
         """Wait until a share of the delivery's requests has arrived, the first one at least."""
