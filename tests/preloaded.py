@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_ADAPTERS = ("duckdb", "postgres")
 _ENTRIES = {"dbt": ("dbt.cli.main", "cli"), "dbt-posthog-sync": ("dbt_posthog_sync.cli", "main")}
-_SLOW_TO_IMPORT = ("dbt.cli.main", "dbt.task.build", "dbt.context.providers", "dbt.adapters.duckdb", "dbt.adapters.postgres")
+_SLOW_TO_IMPORT = ("dbt.cli.main", "dbt.task.build", "dbt.context.providers", *map("dbt.adapters.{}".format, _ADAPTERS))
 
 
 def run(
