@@ -206,26 +206,12 @@ class Planner:
         if settings.only_rejects:
             _check_ended(arguments, snapshot)
         is_empty = stored is None or (not settings.full_refresh and snapshot.is_empty(stored))
-        is_first = (is_empty or settings.full_refresh) and not settings.only_rejects and arguments.build is None
-        arguments = arguments.but(
-            is_first=is_first,
-            forgets=settings.full_refresh,
-            only_rejects=settings.only_rejects,
-            has_doubts=self._has_doubts(arguments, stored),
-            window_start=None if is_first or settings.only_rejects else self._window_start(arguments.resolved, stored),
-            has_rejects=stored is not None and self.state.has_rejected(arguments.resolved.id),
-            has_erased=not arguments.resolved.deletes and self.state.exists() and self.state.has_erased(),
-        )
-        if arguments.build is not None:
-            arguments = arguments.but(window_start=arguments.build.window_start)
-        if continuity is not None and settings.rebaseline and not is_first:
-            arguments = arguments.but(former=continuity.former())
+        arguments = self._for_this_run(arguments, stored, continuity, is_empty=is_empty)
         if arguments.resolved.sync.needs_identities:
             arguments = self._identities.prepare(arguments)
-        live_keys = snapshot.live_keys(stored) if stored is not None and not is_first else 0
-        staged = Staging(self._warehouse, self.state).stage(
-            arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects
-        )
+        live_keys = snapshot.live_keys(stored) if stored is not None and not arguments.is_first else 0
+        staging = Staging(self._warehouse, self.state)
+        staged = staging.stage(arguments, live_keys=live_keys, knows_rejects=arguments.has_rejects)
         takes_as_known = settings.rebaseline or self._takes_as_known(arguments, stored, is_empty=is_empty)
         plan = Plan(
             sync_name=arguments.resolved.sync.name,
@@ -245,6 +231,27 @@ class Planner:
             hash_changed=continuity is not None and continuity.hash_changed(),
         )
         return Prepared(plan, staged.arguments, stored, staged.removed, staged.next_window_start)
+
+    def _for_this_run(
+        self, arguments: SyncArguments, stored: StoredSync | None, continuity: Continuity | None, *, is_empty: bool
+    ) -> SyncArguments:
+        """The arguments with what the state and the settings of this run say of the sync."""
+        settings = self._settings
+        is_first = (is_empty or settings.full_refresh) and not settings.only_rejects and arguments.build is None
+        arguments = arguments.but(
+            is_first=is_first,
+            forgets=settings.full_refresh,
+            only_rejects=settings.only_rejects,
+            has_doubts=self._has_doubts(arguments, stored),
+            window_start=None if is_first or settings.only_rejects else self._window_start(arguments.resolved, stored),
+            has_rejects=stored is not None and self.state.has_rejected(arguments.resolved.id),
+            has_erased=not arguments.resolved.deletes and self.state.exists() and self.state.has_erased(),
+        )
+        if arguments.build is not None:
+            arguments = arguments.but(window_start=arguments.build.window_start)
+        if continuity is not None and settings.rebaseline and not is_first:
+            arguments = arguments.but(former=continuity.former())
+        return arguments
 
     def kept_builds(self, resolved: ResolvedSync) -> tuple[Build, ...]:
         """Builds that wait with their messages, the oldest first; none where they cannot come before the run."""
