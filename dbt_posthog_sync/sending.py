@@ -160,8 +160,8 @@ def _run(session: Session, results: Results, output: str, *, allow_rejected: boo
 
 def mock(values: Mapping[str, Any]) -> int:
     """Print every request that a run would send, and say the exit code: 1 where some cannot be shown."""
-    from dbt_posthog_sync.destinations import Refusal
     from dbt_posthog_sync.errors import UnsafePlan
+    from dbt_posthog_sync.mock import LeftOut
     from dbt_posthog_sync.reporter import as_json, request_text, request_values
 
     build = _build(values)
@@ -176,8 +176,9 @@ def mock(values: Mapping[str, Any]) -> int:
                 say(f"Not shown: {request}")
                 code = max(code, request.exit_code)
                 continue
-            if isinstance(request, Refusal):
-                say(f"{name}: one row would be rejected: {request.reason}")
+            if isinstance(request, LeftOut):
+                rows = "1 row" if request.rows == 1 else f"{request.rows:,} rows"
+                say(f"{name}: {rows} would be rejected: {request.reason}")
                 continue
             requests += 1
             if output == "json":

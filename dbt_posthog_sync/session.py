@@ -14,12 +14,12 @@ from typing import Any
 
 from dbt_posthog_sync.access import Access
 from dbt_posthog_sync.courier import CourierSettings
-from dbt_posthog_sync.destinations import Refusal, RenderedRequest
+from dbt_posthog_sync.destinations import RenderedRequest
 from dbt_posthog_sync.errors import SettingsError, StateError, UnsafePlan
 from dbt_posthog_sync.forwarding.feed import Feed, feed_of
 from dbt_posthog_sync.gate import Gate, HeldBack
 from dbt_posthog_sync.kept_builds import runs_of
-from dbt_posthog_sync.mock import mocked_requests
+from dbt_posthog_sync.mock import LeftOut, mocked_requests
 from dbt_posthog_sync.plan import Plan, PlannedForwarding
 from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.private_api import PrivateApi
@@ -129,7 +129,7 @@ class Session:
             else:
                 yield PlanFound(plan)
 
-    def mocked(self) -> Iterator[tuple[str, RenderedRequest | Refusal | UnsafePlan]]:
+    def mocked(self) -> Iterator[tuple[str, RenderedRequest | LeftOut | UnsafePlan]]:
         """Every request that a run would send, by sync; or why they cannot be shown.
 
         Raises:
@@ -142,8 +142,7 @@ class Session:
             except UnsafePlan as error:
                 yield resolved.sync.name, error
                 continue
-            limits = receiver.delivery.limits
-            for request in mocked_requests(self._warehouse, receiver.destination, prepared, limits):
+            for request in mocked_requests(self._warehouse, receiver.destination, prepared, receiver.delivery):
                 yield resolved.sync.name, request
 
     def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
