@@ -14,6 +14,7 @@ import pytest
 from lab import Lab, Server, duckdb_server, fresh_name, postgres_server, prepared_warehouse
 from shop import Shop
 from spark_lab import CONTRACT, spark_server, why_no_spark
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from dbt_posthog_sync.testing import StandIn
 from dbt_posthog_sync.warehouse import dbt_adapter, macros
@@ -22,10 +23,17 @@ from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 POSTGRES_VARIABLE = "DBT_POSTHOG_SYNC_TEST_POSTGRES"
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give all tests of Spark to one worker: to start it takes longer than most tests."""
-    if "spark" in item.nodeid:
-        item.add_marker(pytest.mark.xdist_group("spark"))
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each test to a worker that is free, and all tests of Spark to one, because it takes long to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "spark" if "spark" in nodeid else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduling:
+    """Take the scheduling above."""
+    return _Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
