@@ -122,7 +122,7 @@ class Planner:
         missing = self._warehouse.missing(sync.model.parts for sync in syncs)
         for sync in syncs:
             if sync.model.parts in missing:
-                problems.append(_not_built(sync.model))
+                problems += {_not_built(sync.model)} - set(problems)  # a model may have several syncs
                 continue
             found, faults = self._resolve_one(sync)
             problems += faults

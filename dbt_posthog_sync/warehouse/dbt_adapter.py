@@ -10,7 +10,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ class DbtWarehouse:
         with _silent_dbt():
             self._config = runtime_config(options, package_path())
         self._adapter: Any = None
+        self._opened = ExitStack()
 
     @property
     def adapter_type(self) -> str:
@@ -68,15 +69,18 @@ class DbtWarehouse:
                 self._adapter = _register_adapter(self._config, self._options.project_dir)
         # dbt finds the adapter of a macro's dispatch in this registry, one a type; another warehouse may have used it.
         FACTORY.adapters[self.adapter_type] = self._adapter
-        with translated():
-            self._adapter.acquire_connection(_PACKAGE)
-            self._prepare_session()
+        with ExitStack() as opening:
+            opening.enter_context(_without_events())
+            with translated():
+                self._adapter.acquire_connection(_PACKAGE)
+                self._prepare_session()
+            self._opened = opening.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(WarehouseUnavailable):  # a connection that is gone has nothing to drop by
-            self._drop_temporary_tables()
-        with translated():
+        with self._opened, translated():
+            with contextlib.suppress(WarehouseUnavailable):  # a connection that is gone has nothing to drop by
+                self._drop_temporary_tables()
             self._adapter.release_connection()
 
     def _drop_temporary_tables(self) -> None:
@@ -237,18 +241,24 @@ class DbtWarehouse:
 
 @contextmanager
 def _silent_dbt() -> Iterator[None]:
-    """Standard output is for data, and dbt logs there whenever it feels that nobody told it where to.
-
-    Afterwards nobody listens to its events, and so none is written out: dbt has four for every statement.
-    """
-    from dbt_common.events.event_manager import EventManager  # noqa: PLC0415 - see _register_adapter
-    from dbt_common.events.event_manager_client import ctx_set_event_manager  # noqa: PLC0415
-
-    with redirect_stdout(io.StringIO()):
+    """Standard output is for data, and dbt logs there whenever it feels that nobody told it where to."""
+    with redirect_stdout(io.StringIO()), _without_events():
         yield
-    mute = EventManager()
+
+
+@contextmanager
+def _without_events() -> Iterator[None]:
+    """Let dbt write out no event: it has four for every statement, and nobody listens."""
+    from dbt_common.events import event_manager_client  # noqa: PLC0415 - see _register_adapter
+    from dbt_common.events.event_manager import EventManager  # noqa: PLC0415
+
+    before, mute = event_manager_client.get_event_manager(), EventManager()
     mute.fire_event = lambda *_, **__: None
-    ctx_set_event_manager(mute)
+    event_manager_client.ctx_set_event_manager(mute)
+    try:
+        yield
+    finally:
+        event_manager_client.ctx_set_event_manager(before)
 
 
 def _register_adapter(config: Any, project_dir: Path) -> Any:
@@ -262,24 +272,28 @@ def _register_adapter(config: Any, project_dir: Path) -> Any:
         register_adapter(config, get_mp_context())
         adapter = get_adapter(config)
         macros = macros_of(config)
-        add_overrides(macros, config, project_dir)
+        has_overrides = add_overrides(macros, config, project_dir)
         adapter.set_macro_resolver(macros)
-        adapter.set_macro_context_generator(_kept(generate_runtime_macro_context))
+        adapter.set_macro_context_generator(_kept(generate_runtime_macro_context, for_each=has_overrides))
     return adapter
 
 
-def _kept(generate: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def _kept(generate: Callable[..., dict[str, Any]], *, for_each: bool) -> Callable[..., dict[str, Any]]:
     """Make the context of each package's macros once: dbt would build all its namespaces again for every statement.
 
     What a macro sees depends on its package and on the one to search first (dbt-core: context/providers.py,
-    MacroContext), and not on the macro: only the hook's read `model`.
+    MacroContext), and not on the macro, while it reads no `model` and raises no error of its own, which names it.
+
+    Args:
+        generate: makes a context.
+        for_each: make one for each macro all the same, because somebody else's may do such things.
     """
     contexts: dict[tuple[str, str | None], dict[str, Any]] = {}
 
     def context(macro: Any, config: Any, manifest: Any, package_name: str | None) -> dict[str, Any]:
-        of_package = (macro.package_name, package_name)
-        if of_package not in contexts:
-            contexts[of_package] = generate(macro, config, manifest, package_name)
-        return dict(contexts[of_package])
+        shared_by = (macro.unique_id if for_each else macro.package_name, package_name)
+        if shared_by not in contexts:
+            contexts[shared_by] = generate(macro, config, manifest, package_name)
+        return dict(contexts[shared_by])
 
     return context

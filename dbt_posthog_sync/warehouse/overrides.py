@@ -15,11 +15,14 @@ _PACKAGE = "dbt_posthog_sync"
 _MACRO = re.compile(r"\{%-?\s*macro\s+(\w+?)__(\w+)\s*\(")
 
 
-def add_overrides(macros: Any, config: Any, project_dir: Path) -> None:
+def add_overrides(macros: Any, config: Any, project_dir: Path) -> bool:
     """Add the project's macros to dbt's `macros` where one of them overrides one of ours; else they are left alone.
 
     A macro overrides `x` of ours when it is called `default__x` or by the adapter's name, `duckdb__x`. Only the
     project's own macro-paths count, in the order of its `dispatch` where it has one for our package.
+
+    Returns:
+        Whether anything was added.
     """
     project = _project(project_dir)
     files = tuple(_files(project_dir, project))
@@ -27,7 +30,7 @@ def add_overrides(macros: Any, config: Any, project_dir: Path) -> None:
     prefixes = {"default", str(config.credentials.type)}
     found = (match.groups() for _, text in files for match in _MACRO.finditer(text))
     if not any(prefix in prefixes and name in ours for prefix, name in found):
-        return
+        return False
     name = str(project.get("name", "project"))
     for path, text in files:
         macros.macros.update({macro.unique_id: macro for macro in macros_in(name, path, text)})
@@ -36,6 +39,7 @@ def add_overrides(macros: Any, config: Any, project_dir: Path) -> None:
         for macro in helpers:
             macros.macros.setdefault(macro.unique_id, macro)
     config.dispatch = [{"macro_namespace": _PACKAGE, "search_order": _search_order(project, name)}]
+    return True
 
 
 def _is_ours(macro: Any) -> bool:

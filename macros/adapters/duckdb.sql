@@ -137,9 +137,8 @@
 
 {# A timestamp column in UTC, without zone. A moment is microseconds in UTC already: `at time zone` asks a calendar. #}
 {% macro duckdb__utc(expression, type, time_zone) %}
-  {%- if type.family == 'timestamp_tz' -%}{{- return('make_timestamp(epoch_us(' ~ expression ~ '))') -}}{%- endif -%}
   {%- if type.family == 'timestamp' and time_zone == 'UTC' -%}{{- return('try_cast(' ~ expression ~ ' as timestamp)') -}}{%- endif -%}
-  {{- return('(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ " at time zone 'UTC')") -}}
+  {{- return('make_timestamp(epoch_us(' ~ dbt_posthog_sync.moment(expression, type, time_zone) ~ '))') -}}
 {% endmacro %}
 
 {% macro duckdb__has_time(expression, type, time_zone) %}

@@ -15,6 +15,8 @@ from pathlib import Path
 import click
 import psycopg2
 import pytest
+import yaml
+from dbt_common.events.event_manager_client import get_event_manager
 from shop import E_MAIL, ORDERS, PASSWORD, Shop
 
 from dbt_posthog_sync.cli import cli
@@ -158,6 +160,22 @@ def test_a_taken_port_is_told(shop: Shop) -> None:
     assert f"127.0.0.1:{port} cannot be listened on: " in shop.complaint("sandbox", "--port", port, code=2)
     words = shop.complaint("sandbox", "--port", "0", "--loops-port", port, code=2)
     assert f"127.0.0.1:0 or 127.0.0.1:{port} cannot be listened on: " in words
+
+
+def test_a_profile_without_a_target_spoils_no_document(shop: Shop) -> None:
+    """dbt says which target it took, and wherever nobody told it to it says so on standard output."""
+    shop.build(*ROWS)
+    (shop.folder / "profiles.yml").write_text(yaml.safe_dump({"lab": {"outputs": {"default": shop.server.output}}}))
+    shop.settings(targets=["default"])
+    done = subprocess.run((*MODULE, "plan", "--output", "json"), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["plans"][0]["staged"]["added"] == 2
+
+
+def test_dbt_in_the_same_process_is_heard_again_afterwards(shop: Shop) -> None:
+    before = get_event_manager()
+    shop.build(*ROWS)
+    assert shop("plan").code == 0
+    assert get_event_manager() is before
 
 
 def test_dbt_writes_no_files_into_the_project(shop: Shop) -> None:

@@ -48,3 +48,24 @@ def test_a_project_without_overrides_is_left_alone(shop: Shop, text: str) -> Non
     (shop.folder / "macros").mkdir()
     (shop.folder / "macros" / "broken.sql").write_text("{% macro duckdb__mine() %} {% if %} {% endmacro %}" + text)
     assert shop("run").code == 0
+
+
+MOMENT = """
+{% macro duckdb__moment(expression, type, time_zone) %}
+  {{ return("(cast(" ~ expression ~ " as timestamp) at time zone 'America/New_York')") }}
+{% endmacro %}
+"""
+SEEN = {"object": "event", "sync_key": {"event_id": "id"}, "distinct_id": "id", "event": {"value": "seen"}}
+
+
+def test_an_override_of_moments_holds_for_every_kind_of_timestamp(shop: Shop) -> None:
+    shop.annotate({**SEEN, "timestamp": "at", "properties": ["at"]})
+    shop.server.sql(f"create table {shop.table} as select 1 as id, timestamptz '2026-01-02 03:00:00+00' as at")
+    (shop.folder / "macros").mkdir()
+    (shop.folder / "macros" / "moments.sql").write_text(MOMENT)
+    assert shop("run").code == 0
+    (event,) = shop.posthog.project.events
+    assert (event.timestamp.isoformat(), event.properties["at"]) == (
+        "2026-01-02T08:00:00+00:00",
+        "2026-01-02T08:00:00Z",
+    )
