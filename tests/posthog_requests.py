@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import requests
-from requests.adapters import BaseAdapter
+from network import Network
 
 from dbt_posthog_sync.destinations import (
     Batch,
@@ -61,37 +61,15 @@ class Seen:
     body: Any
 
 
-class Server(BaseAdapter):
-    """Answers requests by a function, in place of the network."""
-
-    def __init__(self, answer: Callable[[Seen], Reply | Exception]) -> None:
-        super().__init__()
-        self.answer = answer
-        self.seen: list[Seen] = []
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        assert isinstance(request.body, bytes)
-        body = json.loads(zlib.decompress(request.body, 31))
-        seen = Seen(request.url or "", dict(request.headers), body)
-        self.seen.append(seen)
-        reply = self.answer(seen)
-        if isinstance(reply, Exception):
-            raise reply
-        response = requests.Response()
-        response.status_code = reply.status
-        response.headers.update(reply.headers)
-        response.url = seen.url
-        response.request = request
-        response._content = reply.body
-        return response
-
-    def close(self) -> None:
-        """Nothing is open."""
+def as_seen(request: requests.PreparedRequest) -> Seen:
+    """What the server reads of a request."""
+    assert isinstance(request.body, bytes)
+    return Seen(request.url or "", dict(request.headers), json.loads(zlib.decompress(request.body, 31)))
 
 
 def destination(
     *replies: Reply | Exception | Callable[[Seen], Reply], protocol: Protocol = "v1", key: str = KEY
-) -> tuple[PostHog, Server]:
+) -> tuple[PostHog, Network[Seen]]:
     """A destination whose server gives the replies in turn and repeats the last."""
     queue = list(replies)
 
@@ -99,7 +77,7 @@ def destination(
         reply = queue.pop(0) if len(queue) > 1 else queue[0]
         return reply if isinstance(reply, (Reply, Exception)) else reply(seen)
 
-    server = Server(answer)
+    server = Network(as_seen, answer)
     session = new_session("https://eu.i.posthog.com", pool=1, version="0")
     session.mount("https://", server)
     config = PostHogConfig("https://eu.i.posthog.com/", key, RUN_ID, protocol=protocol, version="1.2.3")

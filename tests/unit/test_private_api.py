@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import requests
-from requests.adapters import BaseAdapter
+from network import Network
 
 from dbt_posthog_sync.budget import Allowance, Budget, Budgets, Patience
 from dbt_posthog_sync.errors import AnswerCut, DestinationRefused, DestinationUnavailable, ScopeMissing, SyncError
@@ -61,6 +61,10 @@ class Reply:
     payload: Any = None
     headers: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def body(self) -> bytes:
+        return self.payload if isinstance(self.payload, bytes) else json.dumps(self.payload).encode()
+
 
 @dataclass
 class Seen:
@@ -72,31 +76,10 @@ class Seen:
     body: Any
 
 
-class Server(BaseAdapter):
-    """Answers requests by a function, in place of the network."""
-
-    def __init__(self, answer: Callable[[Seen], Reply | Exception]) -> None:
-        super().__init__()
-        self.answer = answer
-        self.seen: list[Seen] = []
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        body = json.loads(request.body) if request.body else None
-        seen = Seen(str(request.method), request.path_url, request.headers["Authorization"], body)
-        self.seen.append(seen)
-        reply = self.answer(seen)
-        if isinstance(reply, Exception):
-            raise reply
-        response = requests.Response()
-        response.status_code = reply.status
-        response.headers.update(reply.headers)
-        content = reply.payload if isinstance(reply.payload, bytes) else json.dumps(reply.payload).encode()
-        response._content = content
-        response.request, response.url = request, str(request.url)
-        return response
-
-    def close(self) -> None:
-        """Nothing is open."""
+def as_seen(request: requests.PreparedRequest) -> Seen:
+    """What the server reads of a request."""
+    body = json.loads(request.body) if request.body else None
+    return Seen(str(request.method), request.path_url, request.headers["Authorization"], body)
 
 
 def in_turn(*replies: Reply | Exception) -> Callable[[Seen], Reply | Exception]:
@@ -105,7 +88,7 @@ def in_turn(*replies: Reply | Exception) -> Callable[[Seen], Reply | Exception]:
     return lambda _: rest.pop(0) if len(rest) > 1 else rest[0]
 
 
-def client(server: Server, clock: Clock | None = None, **retry: Any) -> PrivateApi:
+def client(server: Network[Seen], clock: Clock | None = None, **retry: Any) -> PrivateApi:
     session = new_session("https://eu.posthog.com", pool=1, version="1")
     session.mount("https://", server)
     config = PrivateApiConfig("https://eu.posthog.com", Secret(KEY), "7")
@@ -120,7 +103,7 @@ def refused(status: int, detail: str = "no", **headers: str) -> Reply:
     return Reply(status, {"type": "t", "code": "c", "detail": detail, "attr": None}, headers)
 
 
-def error_of(server: Server, **retry: Any) -> SyncError:
+def error_of(server: Network[Seen], **retry: Any) -> SyncError:
     with pytest.raises(SyncError) as raised:
         client(server, **retry).query(COUNT, {"emails": [E_MAIL, "anna"]}, name="count", needed_by="model customers")
     text = str(raised.value)
@@ -130,7 +113,7 @@ def error_of(server: Server, **retry: Any) -> SyncError:
 
 
 def test_a_query_is_asked_past_the_cache_with_its_values_apart() -> None:
-    server = Server(in_turn(rows(["a", 1], ["b", None])))
+    server = Network(as_seen, in_turn(rows(["a", 1], ["b", None])))
     api = client(server)
     found = api.query(
         "select id from persons where email = {email} limit 9", {"email": E_MAIL}, name="n", needed_by="m"
@@ -152,7 +135,7 @@ def test_a_query_is_asked_past_the_cache_with_its_values_apart() -> None:
 
 @pytest.mark.parametrize("hogql", ["select 1", "select 1 limit 5 offset 2", "select 1 limit 0", "select 1 limit 50001"])
 def test_a_query_without_a_limit_of_its_own_is_never_sent(hogql: str) -> None:
-    server = Server(in_turn(rows()))
+    server = Network(as_seen, in_turn(rows()))
     with pytest.raises(ValueError, match="PostHog gives"):
         client(server).query(hogql, name="n", needed_by="m")
     assert server.seen == []
@@ -169,7 +152,7 @@ def test_a_query_without_a_limit_of_its_own_is_never_sent(hogql: str) -> None:
     ],
 )
 def test_an_answer_that_may_hide_rows_is_an_error(reply: Reply, may_fill: bool, is_cut: bool) -> None:
-    api = client(Server(in_turn(reply)))
+    api = client(Network(as_seen, in_turn(reply)))
     if not is_cut:
         assert api.query("select 1 LIMIT 2;", name="n", needed_by="m", may_fill=may_fill)
         return
@@ -188,7 +171,7 @@ def test_persons_are_asked_for_in_twohundreds_each_once() -> None:
         }
         return Reply(payload={"results": {one: person for one in ids if one == "u1"}})
 
-    server = Server(answer)
+    server = Network(as_seen, answer)
     ids = [f"u{number}" for number in range(450)]
     found = client(server).persons_by_distinct_ids([*ids, "u1"], needed_by="m")
     assert [len(seen.body["distinct_ids"]) for seen in server.seen] == [200, 200, 50]
@@ -199,7 +182,7 @@ def test_persons_are_asked_for_in_twohundreds_each_once() -> None:
 
 
 def test_nothing_to_ask_makes_no_request() -> None:
-    server = Server(in_turn(rows()))
+    server = Network(as_seen, in_turn(rows()))
     assert client(server).persons_by_distinct_ids([], needed_by="m") == {}
     assert client(server).delete_persons(delete_events=True, needed_by="m") == Deletion()
     assert server.seen == []
@@ -211,7 +194,7 @@ def test_persons_are_deleted_by_the_thousand_and_counted() -> None:
         errors = [{"person_uuid": "p"}] if found < 1000 else []
         return Reply(202, {"persons_found": found, "persons_deleted": found - len(errors), "deletion_errors": errors})
 
-    server = Server(answer)
+    server = Network(as_seen, answer)
     total = client(server).delete_persons(
         distinct_ids=[f"u{number}" for number in range(1500)], delete_events=True, needed_by="m"
     )
@@ -224,7 +207,7 @@ def test_persons_are_deleted_by_the_thousand_and_counted() -> None:
 
 
 def test_the_project_is_read_with_its_key() -> None:
-    server = Server(in_turn(Reply(payload={"id": 7, "name": "Shop", "api_token": "phc_x"})))
+    server = Network(as_seen, in_turn(Reply(payload={"id": 7, "name": "Shop", "api_token": "phc_x"})))
     project = client(server).project(needed_by="debug")
     assert project == ApiProject(7, "Shop", Secret("phc_x"))
     assert "phc_x" not in repr(project)
@@ -236,16 +219,16 @@ def test_the_project_is_read_with_its_key() -> None:
     [(200, KeyStanding.VALID), (403, KeyStanding.VALID_WITHOUT_USER), (401, KeyStanding.INVALID)],
 )
 def test_a_key_is_judged_by_the_status(status: int, standing: KeyStanding) -> None:
-    assert client(Server(in_turn(refused(status)))).who_am_i() is standing
+    assert client(Network(as_seen, in_turn(refused(status)))).who_am_i() is standing
 
 
 def test_a_host_without_a_private_api_judges_no_key() -> None:
     with pytest.raises(DestinationRefused, match=r"posthog\.api_host"):
-        client(Server(in_turn(Reply(404, b"<html>")))).who_am_i()
+        client(Network(as_seen, in_turn(Reply(404, b"<html>")))).who_am_i()
 
 
 def test_a_missing_scope_is_named_with_what_needs_it() -> None:
-    error = error_of(Server(in_turn(refused(403, "API key missing required scope 'person:read'"))))
+    error = error_of(Network(as_seen, in_turn(refused(403, "API key missing required scope 'person:read'"))))
     assert isinstance(error, ScopeMissing)
     assert error.scope == "person:read"
     assert str(error).startswith("The personal API key lacks the scope `person:read`, which model customers needs. Add")
@@ -269,7 +252,7 @@ def test_a_missing_scope_is_named_with_what_needs_it() -> None:
     ],
 )
 def test_what_cannot_heal_is_asked_once_and_explained(reply: Reply, words: str) -> None:
-    server = Server(in_turn(reply))
+    server = Network(as_seen, in_turn(reply))
     assert words in str(error_of(server))
     assert len(server.seen) == 1
 
@@ -289,7 +272,7 @@ def test_what_cannot_heal_is_asked_once_and_explained(reply: Reply, words: str) 
 )
 def test_what_may_heal_is_asked_again(failure: Reply | Exception) -> None:
     clock = Clock()
-    api = client(Server(in_turn(failure, failure, rows([1]))), clock)
+    api = client(Network(as_seen, in_turn(failure, failure, rows([1]))), clock)
     assert api.query(COUNT, name="n", needed_by="m") == [(1,)]
     assert (api.calls, clock.waits) == (3, [1, 2])
 
@@ -315,19 +298,19 @@ def test_a_time_that_cannot_be_read_is_none(text: object) -> None:
 
 
 def test_what_does_not_heal_in_time_says_who_waits_for_it() -> None:
-    server = Server(in_turn(refused(503)))
+    server = Network(as_seen, in_turn(refused(503)))
     error = error_of(server, attempts=3)
     assert isinstance(error, DestinationUnavailable)
     assert "eu.posthog.com answered 503 to the private API. model customers needs it" in str(error)
     assert len(server.seen) == 3
-    too_long = error_of(Server(in_turn(refused(429, **{"Retry-After": "3600"}))))
+    too_long = error_of(Network(as_seen, in_turn(refused(429, **{"Retry-After": "3600"}))))
     assert "asks to wait 3600 s" in str(too_long)
 
 
 @pytest.mark.parametrize("value", ["40", format_datetime(NOW + timedelta(seconds=40), usegmt=True)])
 def test_the_wait_that_posthog_asks_for_holds_for_every_request(value: str) -> None:
     clock = Clock()
-    api = client(Server(in_turn(refused(429, **{"Retry-After": value}), rows([1]))), clock)
+    api = client(Network(as_seen, in_turn(refused(429, **{"Retry-After": value}), rows([1]))), clock)
     api.query(COUNT, name="n", needed_by="m")
     assert clock.seconds == 40
     closed = Budget(Allowance(10), clock.patience())
@@ -348,7 +331,7 @@ def test_a_budget_waits_when_the_minute_and_the_hour_are_full() -> None:
 
 def test_queries_keep_to_posthogs_limits() -> None:
     clock = Clock()
-    api = client(Server(in_turn(rows([1]))), clock)
+    api = client(Network(as_seen, in_turn(rows([1]))), clock)
     for _ in range(2401):
         api.query(COUNT, name="n", needed_by="m")
     assert clock.seconds == 3600
@@ -375,7 +358,7 @@ def test_no_more_requests_are_under_way_than_allowed() -> None:
 
 
 def test_threads_share_a_client() -> None:
-    api = client(Server(in_turn(rows([1]))))
+    api = client(Network(as_seen, in_turn(rows([1]))))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: api.query(COUNT, name="n", needed_by="m"), range(100)))
     assert (len(found), api.calls) == (100, 100)
