@@ -74,14 +74,14 @@ class Bench:
         phases = {phase["name"]: float(phase["seconds"]) for phase in result["timing"]}
         return Sample(process, phases, int(result["counts"]["unchanged"]), sink.tally(), temp / 1e6, wal / 1e6)
 
-    def first_runs(self, state: str, sink: Sink) -> list[Sample]:
-        """First runs, each with everything to deliver.
+    def first_runs(self, state: str, sink: Sink, runs: int | None = None) -> list[Sample]:
+        """First runs, each with everything to deliver; as many as the benchmark was asked for, if not said otherwise.
 
         Raises:
             BrokenRun: not every row arrived.
         """
         project, samples = self.project(state, sink), []
-        for _ in range(self.runs):
+        for _ in range(runs or self.runs):
             self.place.server.sql(f"drop schema if exists {state} cascade")
             samples.append(self.sample(project, sink))
             if samples[-1].tally.events != self.rows:
@@ -91,7 +91,7 @@ class Bench:
     def delivered(self) -> Project:
         """The project whose rows are all delivered; by a first run now, when no case did it before."""
         if "plain" not in self._projects:
-            self.first_runs("plain", self.sink)
+            self.first_runs("plain", self.sink, 1)
         return self._projects["plain"]
 
     def target(self, value: float) -> float | None:

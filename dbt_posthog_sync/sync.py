@@ -218,6 +218,7 @@ class ModelRef:
         columns: columns that the manifest declares; often fewer than the relation has.
         history: how a snapshot keeps its history; None for everything else.
         stages_at_build: true when dbt stages its changes by a post-hook when it builds the node.
+        is_stored: true when the warehouse keeps its rows, where those of a view are worked out by each reader.
     """
 
     unique_id: str
@@ -235,6 +236,7 @@ class ModelRef:
     columns: tuple[ModelColumn, ...] = ()
     history: History | None = None
     stages_at_build: bool = False
+    is_stored: bool = False
 
     @property
     def parts(self) -> tuple[str | None, str, str]:

@@ -188,7 +188,7 @@
     {%- do statements.extend([dbt_posthog_sync.forget_rows_of_builds(sync), dbt_posthog_sync.forget_builds_of_sync(sync)]) -%}
   {%- endif -%}
   {%- if sync.has_changes -%}
-    {%- do statements.append(dbt_posthog_sync.stage(sync)) -%}
+    {%- do statements.extend([dbt_posthog_sync.gather_statistics(sync, 'diff'), dbt_posthog_sync.stage(sync)] | select) -%}
     {%- if sync.keeps_every -%}{%- do statements.append(dbt_posthog_sync.reject_duplicates(sync)) -%}{%- endif -%}
     {%- do statements.append(dbt_posthog_sync.keep_rows(sync) if sync.keeps_every else dbt_posthog_sync.keep_keys(sync)) -%}
   {%- endif -%}

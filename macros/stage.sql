@@ -107,42 +107,50 @@
 {# Kinds of a row in the diff, and of a key that the model has no more. #}
 {% macro kind(name) %}{{ return({'unchanged': 0, 'added': 1, 'changed': 2, 'removed': 3}[name]) }}{% endmacro %}
 
-{# The diff: model LEFT JOIN snapshot on the sync key. Unchanged rows collapse into one counted row, so that a run
-   with nothing to do is one scan and its result is exact. The hash is computed at the scan (see `pinned`). #}
+{# The diff: the rows of a kind and key, counted. Unchanged rows collapse into one counted row, so that its size is that of
+   the changes and its sums are exact. #}
 {% macro diff(sync) %}
+  {{ dbt_posthog_sync.create_sync_table(sync, 'diff') }} as
+  {{ adapter.dispatch('counted_kinds', 'dbt_posthog_sync')(sync) }}
+{% endmacro %}
+{% macro default__counted_kinds(sync) %}
+  {%- set unchanged = dbt_posthog_sync.kind('unchanged') -%}
+  {%- set identity = dbt_posthog_sync.compares_identity(sync) -%}
+  select kind, sync_key, count(*) as row_count{{ ', max(delivered_identity) as delivered_identity' if identity }}
+  from (
+    select kind, case when kind = {{ unchanged }} then null else sync_key end as sync_key
+    {%- if identity %}, case when kind = {{ dbt_posthog_sync.kind('changed') }} then delivered_identity end as delivered_identity{% endif %}
+    from ({{ dbt_posthog_sync.compared_rows(sync) }}) compared
+  ) collapsed
+  group by kind, sync_key
+{% endmacro %}
+
+{# Each row of the model with its kind: model LEFT JOIN snapshot on the sync key. The hash is computed at the scan (see
+   `pinned`). #}
+{% macro compared_rows(sync) %}
   {%- set hash = dbt_posthog_sync.row_hash(sync.hashed_columns, sync.hash_seed) if not sync.compares_keys_only
       else 'cast(null as ' ~ dbt_posthog_sync.type_hash() ~ ')' -%}
   {%- set kind = dbt_posthog_sync.kind -%}
   {%- set compares_identity = dbt_posthog_sync.compares_identity(sync) -%}
   {%- set keys = dbt_posthog_sync.keys_in_window(sync) if sync.window_start or sync.only_rejects else '' -%}
-  {{ dbt_posthog_sync.create_sync_table(sync, 'diff') }} as
-  select kind, sync_key, count(*) as row_count
-  {%- if compares_identity %}, max(delivered_identity) as delivered_identity{% endif %}
-  from (
-    select kind, case when kind = {{ kind('unchanged') }} then null else sync_key end as sync_key
-    {%- if compares_identity %}, case when kind = {{ kind('changed') }} then delivered_identity end as delivered_identity{% endif %}
-    from (
-      select m.sync_key, {% if compares_identity -%}
-        case when g.sync_key is not null then g.identity_hash else b.identity_hash end as delivered_identity, {% endif -%}
-        case
-          when g.sync_key is not null and g.origin = {{ dbt_posthog_sync.origin('removed') }} then {{ kind('added') }}
-          when g.sync_key is null and b.sync_key is null then {{ kind('added') }}
-          {%- if not sync.compares_keys_only %}
-          when case when g.sync_key is not null then g.row_hash else b.row_hash end <> m.row_hash then {{ kind('changed') }}
-          {%- endif %}
-          {%- if sync.has_doubts %}
-          when d.sync_key is not null then {{ kind('changed') }}
-          {%- endif %}
-          else {{ kind('unchanged') }} end as kind
-      from ({{ dbt_posthog_sync.pinned(sync, dbt_posthog_sync.key_expression(sync), hash) }}) m
-      left join {{ dbt_posthog_sync.part_of_these(sync, 'base', keys) }} b on b.sync_key = m.sync_key
-      left join {{ dbt_posthog_sync.latest_log(sync, keys) }} g on g.sync_key = m.sync_key
-      {%- if sync.has_doubts %}
-      left join {{ dbt_posthog_sync.doubts(sync) }} d on d.sync_key = m.sync_key
+  select m.sync_key, {% if compares_identity -%}
+    case when g.sync_key is not null then g.identity_hash else b.identity_hash end as delivered_identity, {% endif -%}
+    case
+      when g.sync_key is not null and g.origin = {{ dbt_posthog_sync.origin('removed') }} then {{ kind('added') }}
+      when g.sync_key is null and b.sync_key is null then {{ kind('added') }}
+      {%- if not sync.compares_keys_only %}
+      when case when g.sync_key is not null then g.row_hash else b.row_hash end <> m.row_hash then {{ kind('changed') }}
       {%- endif %}
-    ) compared
-  ) counted
-  group by kind, sync_key
+      {%- if sync.has_doubts %}
+      when d.sync_key is not null then {{ kind('changed') }}
+      {%- endif %}
+      else {{ kind('unchanged') }} end as kind
+  from ({{ dbt_posthog_sync.pinned(sync, dbt_posthog_sync.key_expression(sync), hash) }}) m
+  left join {{ dbt_posthog_sync.part_of_these(sync, 'base', keys) }} b on b.sync_key = m.sync_key
+  left join {{ dbt_posthog_sync.latest_log(sync, keys) }} g on g.sync_key = m.sync_key
+  {%- if sync.has_doubts %}
+  left join {{ dbt_posthog_sync.doubts(sync) }} d on d.sync_key = m.sync_key
+  {%- endif %}
 {% endmacro %}
 
 {# True where the diff tells under which name, person and day a changed event was delivered. A build did not ask. #}
@@ -253,9 +261,7 @@
   {%- else -%}
     select {{ key }} as sync_key, d.kind as kind, {{ 'd.delivered_identity, ' if compares_identity }}{{ body }}
     from {{ model }}
-    join (select sync_key, max(kind) as kind{{ ', max(delivered_identity) as delivered_identity' if compares_identity }} from {{ dbt_posthog_sync.sync_table(sync, 'diff') }}
-          where sync_key is not null group by sync_key) d
-      on d.sync_key = {{ key }}
+    join {{ dbt_posthog_sync.sync_table(sync, 'diff') }} d on d.sync_key = {{ key }} {{ dbt_posthog_sync.left_at_scan(sync, key) }}
     {%- if sync.has_null_keys %}
     union all
     select {{ key }} as sync_key, {{ kind('added') }} as kind,
@@ -264,6 +270,10 @@
     {%- endif %}
   {%- endif -%}
 {% endmacro %}
+
+{# A `where` by which a scan leaves out rows that would meet none of the diff's; empty where the warehouse sees to that. #}
+{% macro left_at_scan(sync, key) %}{{ return(adapter.dispatch('left_at_scan', 'dbt_posthog_sync')(sync, key)) }}{% endmacro %}
+{% macro default__left_at_scan(sync, key) %}{{ return('') }}{% endmacro %}
 
 {# Staged rows whose key was there before. Nearly always none, and to know that costs half of what rejecting none does. #}
 {% macro count_repeated_keys(sync) %}

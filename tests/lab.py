@@ -124,7 +124,11 @@ def fresh_name(prefix: str) -> str:
 
 
 def manifest_for(
-    server: Server, models: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]], *, has_hook: bool = False
+    server: Server,
+    models: Mapping[str, Mapping[str, Any] | list[Mapping[str, Any]]],
+    *,
+    has_hook: bool = False,
+    materialized: str = "table",
 ) -> dict[str, Any]:
     """A manifest as dbt writes it, with one annotated model a table."""
     hooks = [{"sql": "{{ dbt_posthog_sync.stage_changes() }}", "transaction": True, "index": None}] if has_hook else []
@@ -144,7 +148,7 @@ def manifest_for(
             "tags": [],
             "columns": {},
             "config": {
-                "materialized": "table",
+                "materialized": materialized,
                 "enabled": True,
                 "meta": {"posthog_sync": annotation},
                 "post-hook": hooks,
@@ -181,6 +185,7 @@ class Lab:
         deletion: what `behavior: delete` may do.
         personal_key: the personal API key; empty for one that may do everything.
         has_hook: true when the model has the post-hook.
+        materialized: how the manifest says that dbt builds the model.
     """
 
     server: Server
@@ -196,6 +201,7 @@ class Lab:
     deletion: Deletion = field(default_factory=lambda: Deletion(enabled=True))
     personal_key: str = ""
     has_hook: bool = False
+    materialized: str = "table"
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run SQL; `{model}` is the table, `{state}` the state schema."""
@@ -219,7 +225,10 @@ class Lab:
 
     def sync(self, annotation: Mapping[str, Any]) -> Sync:
         """The sync that an annotation of the table comes to."""
-        manifest = manifest_from(manifest_for(self.server, {self.table: annotation}, has_hook=self.has_hook))
+        models = {self.table: annotation}
+        manifest = manifest_from(
+            manifest_for(self.server, models, has_hook=self.has_hook, materialized=self.materialized)
+        )
         return syncs_from(manifest, may_delete=self.deletion.enabled)[0]
 
     def planner(self, destination: PostHog | None = None, **settings: Any) -> Planner:

@@ -85,6 +85,7 @@ class SyncArguments:
         max_message_bytes: largest message the destination takes.
         is_first: true when nothing has been delivered yet, so that no diff is needed.
         has_null_keys: true when the diff met rows without a key.
+        has_few_changes: true when the diff found so few rows that a process may hold their keys in memory.
         has_rejects: true when rejected rows are open, which are looked at again wherever their cursor stands.
         window_start: lower end of the cursor's window, as text; None looks at every row.
         forgets: true when nothing of earlier runs counts (`--full-refresh`), their staged rows included.
@@ -109,6 +110,7 @@ class SyncArguments:
     max_message_bytes: int = 900 * 1024
     is_first: bool = False
     has_null_keys: bool = False
+    has_few_changes: bool = False
     has_rejects: bool = False
     window_start: str | None = None
     forgets: bool = False
@@ -179,6 +181,7 @@ class SyncArguments:
             "shard": {"number": self.run.shard.number, "of": self.run.shard.of} if self.run.shard else None,
             "is_first": self.is_first,
             "has_null_keys": self.has_null_keys,
+            "has_few_changes": self.has_few_changes,
             "has_rejects": self.has_rejects,
             "window_start": self.window_start,
             "oldest_first": self.oldest_first,
@@ -230,6 +233,7 @@ def _constant_part(resolved: ResolvedSync) -> dict[str, Any]:
         "model": sync.model.unique_id,
         "relation": resolved.rows or sync.model.relation_name,
         "relation_name": sync.model.relation_name,
+        "is_stored": sync.model.is_stored,
         "object": sync.object.value,
         "mapping": json.dumps(resolved.mapping(), sort_keys=True, ensure_ascii=False),
         "fingerprint": resolved.fingerprint,

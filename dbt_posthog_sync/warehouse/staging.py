@@ -11,6 +11,7 @@ from dbt_posthog_sync.warehouse.arguments import SyncArguments
 from dbt_posthog_sync.warehouse.state import State
 
 _UNCHANGED, _ADDED, _CHANGED = 0, 1, 2
+_FEW_CHANGES = 200_000  # about 15 MB in each process of the warehouse
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,8 @@ class Staging:
                 self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="diff")
                 self._warehouse.run("diff", sync=arguments.for_macro())
                 diff = self._summarised(arguments)
-                arguments = arguments.but(has_null_keys=diff.null_keys > 0)
+                few = diff.added + diff.changed <= _FEW_CHANGES
+                arguments = arguments.but(has_null_keys=diff.null_keys > 0, has_few_changes=few)
             arguments = arguments.but(has_places=self._has_places(arguments))
             rows = self._rows(arguments, diff, knows_rejects=knows_rejects)
             if not arguments.is_first:
@@ -126,6 +128,8 @@ class Staging:
     def _rows(self, arguments: SyncArguments, diff: _Diff, *, knows_rejects: bool) -> StagedRows:
         if not arguments.is_first and diff.added + diff.changed == 0:
             return StagedRows(rows=diff.rows, unchanged=diff.rows, matched=diff.matched)
+        if not arguments.is_first and arguments.build is None:
+            self._warehouse.run_if_any("gather_statistics", sync=arguments.for_macro(), part="diff")
         self._warehouse.run("drop_sync_table", sync=arguments.for_macro(), part="changes")
         self._warehouse.run("stage", sync=arguments.for_macro())
         self._warehouse.run_if_any("index_staged", sync=arguments.for_macro())

@@ -1,13 +1,14 @@
 {# Postgres 14 and later. #}
 
-{# Messages are built by parallel workers only where handing a row over is thought to cost nothing, and only where an
-   expression has no correlated subquery: hence the temporary functions, which need no right but that to temporary tables. #}
+{# Messages are built by parallel workers only where handing a row over is thought to cost little, and only where an
+   expression has no correlated subquery: hence the temporary functions, which need no right but that to temporary tables.
+   Where it is thought to cost nothing, all rows are handed over before they are compared with the log. #}
 {% macro postgres__session_settings() %}
   {{- return([
     "set time zone 'UTC'", "set client_encoding to 'UTF8'", "set statement_timeout to 0",
     "set idle_in_transaction_session_timeout to 0", "set datestyle to 'ISO, MDY'", "set intervalstyle to 'iso_8601'",
     "set extra_float_digits to 1", "set standard_conforming_strings to on", "set quote_all_identifiers to off",
-    "set parallel_tuple_cost to 0",
+    "set parallel_tuple_cost to 0.01",
   ] + dbt_posthog_sync.postgres__session_functions()) -}}
 {% endmacro %}
 
@@ -89,6 +90,26 @@
   select sync_key, row_hash from {{ dbt_posthog_sync.sync_table(sync, 'log') }} where epoch < 0
 {% endmacro %}
 
+{# The planner sorts all rows to collapse them, because it takes the keys of the unchanged ones for as many groups. So only
+   the others are grouped, and all are counted: a scan of a table without its columns, in the same statement and so in the
+   same view of the data. A view would be worked out twice. `in` lets the planner expect few of them, `<>` nearly all. #}
+{% macro postgres__counted_kinds(sync) %}
+  {%- if not sync.is_stored -%}{{- return(dbt_posthog_sync.default__counted_kinds(sync)) -}}{%- endif -%}
+  {%- set identity = dbt_posthog_sync.compares_identity(sync) -%}
+  {%- set kind = dbt_posthog_sync.kind -%}
+  with differing as (
+    select kind, sync_key, count(*) as row_count
+    {%- if identity %}, max(case when kind = {{ kind('changed') }} then delivered_identity end) as delivered_identity{% endif %}
+    from ({{ dbt_posthog_sync.compared_rows(sync) }}) compared
+    where kind in ({{ kind('added') }}, {{ kind('changed') }}) group by kind, sync_key
+  )
+  select * from differing
+  union all
+  select {{ kind('unchanged') }}, null,
+    {% for condition in dbt_posthog_sync.window_conditions(sync) %}(select count(*) from {{ sync.relation }} m where {{ condition }}) + {% endfor -%}
+    coalesce((select -sum(row_count) from differing), 0)::bigint{{ ', null' if identity }}
+{% endmacro %}
+
 {# Sorted by several processes, which a window function is not. #}
 {% macro postgres__latest_log(sync, log) %}
   (select distinct on (sync_key) sync_key, row_hash, identity_hash, row_moment, origin
@@ -115,6 +136,13 @@
 {% macro postgres__sortable(expression, type) %}
   {{- return(expression ~ ' collate "C"' if type.family in ('text', 'enum') else expression) -}}
 {% endmacro %}
+
+{# A scan passes each row on with all columns that are needed above it, and here that is one in a hundred. The planner takes
+   an array for short, whatever is in it, so it always looks keys up in a table of hashes, which holds few of them well. #}
+{% macro postgres__left_at_scan(sync, key) %}
+  {%- if not sync.has_few_changes -%}{{- return('') -}}{%- endif -%}
+  where ({{ key }} in (select unnest(array_agg(sync_key)) from {{ dbt_posthog_sync.sync_table(sync, 'diff') }} where sync_key is not null)) is true
+{%- endmacro %}
 
 {# Numbering rows is one process's work, and would make hashes and reasons that too. #}
 {% macro postgres__computed_apart() %}{{ return('offset 0') }}{% endmacro %}

@@ -81,8 +81,10 @@
 {% macro redshift__is_listed(position, positions) %}{{ return(position ~ ' in (' ~ positions ~ ')') }}{% endmacro %}
 
 {% macro redshift__pinned(sync, key, hash) %}{{ return(dbt_posthog_sync.default__pinned(sync, key, hash)) }}{% endmacro %}
+{% macro redshift__counted_kinds(sync) %}{{ return(dbt_posthog_sync.default__counted_kinds(sync)) }}{% endmacro %}
 {% macro redshift__latest_log(sync, log) %}{{ return(dbt_posthog_sync.default__latest_log(sync, log)) }}{% endmacro %}
 {% macro redshift__sortable(expression, type) %}{{ return(expression) }}{% endmacro %}
+{% macro redshift__left_at_scan(sync, key) %}{{ return('') }}{% endmacro %}
 {% macro redshift__computed_apart() %}{{ return('') }}{% endmacro %}
 {% macro redshift__index_staged(sync) %}{{ return('') }}{% endmacro %}
 {% macro redshift__gather_statistics(sync, part) %}{{ return('') }}{% endmacro %}
