@@ -208,8 +208,8 @@ def retry(**values: Any) -> None:
 def verify(run_id: str | None, wait: int, **values: Any) -> None:
     """Verify in PostHog that what a run sent has landed, and tell PostHog's warnings about it.
 
-    Without RUN_ID the last run. Needs a personal API key with the scope query:read. Exit code 4 when messages are
-    missing, 1 when PostHog noted that it lost something of them.
+    Without RUN_ID the last run that sent anything. Needs a personal API key with the scope query:read. Exit code 4 when
+    messages are missing, 1 when PostHog noted that it lost something of them.
     """
     from dbt_posthog_sync.verification import verify_dispatch
 

@@ -303,7 +303,7 @@ def status_text(found: dict[str, Any]) -> str:
     if not found["syncs"]:
         return "Nothing has been synced to this target yet."
     syncs = [
-        (sync["name"], sync["object"], sync["live_keys"], f"held by {sync['owner']}" if sync["is_held"] else "")
+        (sync["name"], sync["object"], sync["live_keys"], sync["owner"] if sync["is_held"] else "")
         for sync in found["syncs"]
     ]
     runs = [
@@ -321,7 +321,7 @@ def status_text(found: dict[str, Any]) -> str:
         (row["sync"], row["rows"], _cut(row["example"] or "", _EXAMPLE_LENGTH), row["reason"])
         for row in found["rejected"]
     ]
-    parts = [table(("sync", "object", "rows delivered", "lease"), syncs)]
+    parts = [table(("sync", "object", "rows delivered", "run by"), syncs)]
     parts.append(table(("started (UTC)", "sync", "status", "delivered", "rejected", "message"), runs))
     if rejected:
         parts.append(table(("rejected rows of", "rows", "sync key of one", "reason"), rejected))

@@ -228,14 +228,15 @@ class Session:
         return self._access.private_api()
 
     def dispatch(self, run_id: str | None) -> Dispatch:
-        """What a run sent, by the record in the warehouse; None stands for the last one.
+        """What a run sent, by the record in the warehouse; None stands for the last one that sent anything.
 
         Raises:
             StateError: there is no such run.
         """
         state = self._state()
-        last = state.runs(1) if state.exists() else []
-        found = state.dispatch(run_id or str(last[0][0])) if last else None
+        last = state.runs(1, delivered=True) or state.runs(1) if state.exists() else []
+        # What is delivered of a kept build is a run of its own, with a number behind the id.
+        found = state.dispatch(run_id or str(last[0][0]).partition(".")[0]) if last else None
         if found is None:
             what = f"the run {run_id}" if run_id else "any run"
             raise StateError(

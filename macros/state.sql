@@ -350,11 +350,11 @@
   where run_id = {{ lit(run.run_id) }} and sync_id = {{ lit(run.sync_id) }}
 {% endmacro %}
 
-{% macro read_sync_runs(schema, most) %}
+{% macro read_sync_runs(schema, most, delivered=false) %}
   select run_id, sync_name, status, message, {{ dbt_posthog_sync.as_text('started_at') }},
     {{ dbt_posthog_sync.as_text('ended_at') }}, delivered, rejected, requests, bytes, seconds, program_version,
     dbt_invocation_id, counts, phases
-  from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }}
+  from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }}{{ ' where delivered > 0' if delivered }}
   order by started_at desc, sync_name limit {{ most }}
 {% endmacro %}
 

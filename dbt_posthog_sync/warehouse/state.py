@@ -281,9 +281,9 @@ class State:
         }
         self._warehouse.run("end_sync_run", schema=self._schema, run=values)
 
-    def runs(self, most: int) -> list[ResultRow]:
-        """The newest sync runs; columns as in the macro `read_sync_runs`."""
-        return self._warehouse.rows("read_sync_runs", schema=self._schema, most=most)
+    def runs(self, most: int, *, delivered: bool = False) -> list[ResultRow]:
+        """The newest sync runs, or of these those that delivered anything; columns as in the macro `read_sync_runs`."""
+        return self._warehouse.rows("read_sync_runs", schema=self._schema, most=most, delivered=delivered)
 
     def dispatch(self, run_id: str) -> Dispatch | None:
         """What one invocation sent; None when the state knows no such run."""
