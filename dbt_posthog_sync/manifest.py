@@ -23,7 +23,7 @@ from dbt_posthog_sync.spelling import nearest
 from dbt_posthog_sync.sync import ModelColumn, ModelRef
 
 _STAGE_HOOK = "dbt_posthog_sync.stage_changes("
-_STORED = frozenset({"table", "incremental", "snapshot", "seed", "materialized_view"})
+_STORED = frozenset({"table", "incremental", "materialized_view", "seed", "snapshot"})
 OLDEST_SCHEMA = 10
 NEWEST_SCHEMA = 12
 
@@ -281,7 +281,8 @@ def _model_ref(raw: _Json, project: str) -> ModelRef:
         ),
         history=history_of(raw),
         stages_at_build=_has_stage_hook(_mapping(raw.get("config"))),
-        is_stored=_text(_mapping(raw.get("config")), "materialized") in _STORED,
+        # dbt 2 does not say it of seeds, because nothing else is possible
+        is_stored=(_text(_mapping(raw.get("config")), "materialized") or _text(raw, "resource_type")) in _STORED,
     )
 
 

@@ -21,6 +21,7 @@ from dbt_posthog_sync.warehouse import dbt_adapter, macros
 from dbt_posthog_sync.warehouse.dbt_adapter import DbtWarehouse
 
 POSTGRES_VARIABLE = "DBT_POSTHOG_SYNC_TEST_POSTGRES"
+_LONG = frozenset({"test_ci.py", "test_hooks.py", "test_sync_machine.py"})
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -36,12 +37,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Scheduli
     return _Scheduling(config, log)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: tests wait a quarter of their time, for servers, disks and other processes."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what would only repeat on Spark what another test there shows."""
+    """Leave out what would only repeat on Spark what another test there shows, and begin with what takes longest."""
     left_out = [item for item in items if _is_repetition(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 def _is_repetition(item: pytest.Item) -> bool:
