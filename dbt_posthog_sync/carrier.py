@@ -66,7 +66,14 @@ class Doubted:
     positions: tuple[int, ...]
 
 
-Report: TypeAlias = Delivered | Refused | Suspected | Doubted
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A request failed as a whole and is sent again: its messages wait. The reason is one line for people."""
+
+    reason: str
+
+
+Report: TypeAlias = Delivered | Refused | Suspected | Doubted | Repeated
 
 
 def new_identity() -> RequestIdentity:
@@ -201,9 +208,15 @@ class Carrier:
             if not self._retry.allows(attempt, self._clock() - started, wait):
                 self._give_up(batch, outcome, attempt, destination_works=self._accepted > accepted_before)
                 break
-            self._pause(wait)
+            self._rest(outcome, wait)
             self._keep_pace(batch)
         return None
+
+    def _rest(self, outcome: Answered | TryAgain, seconds: float) -> None:
+        """Wait before the next attempt; where nothing got through, say why."""
+        if isinstance(outcome, TryAgain):
+            self._report(Repeated(outcome.reason))
+        self._pause(seconds)
 
     def _keep_pace(self, batch: Batch) -> None:
         pace = self._rates.historical if batch.historical else self._rates.live

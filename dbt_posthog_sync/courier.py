@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from operator import eq
 
-from dbt_posthog_sync.delivery import Delivered, Delivery, Doubted, Outcome, Refused, Rows
+from dbt_posthog_sync.delivery import Delivered, Delivery, Doubted, Outcome, Refused, Repeated, Rows
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.errors import SyncError
+from dbt_posthog_sync.onlooker import Watch
 from dbt_posthog_sync.plan import StagedRows
 from dbt_posthog_sync.warehouse import Columns, Warehouse
 from dbt_posthog_sync.warehouse.positions import Positions
@@ -96,7 +97,7 @@ class Courier:
         self._refusals: list[Refusal] = []
         self._confirm_at = 0.0
 
-    def deliver(self, staged: StagedRows, tally: Tally, progress: Callable[[int], None]) -> None:
+    def deliver(self, staged: StagedRows, tally: Tally, watch: Watch) -> None:
         """Stream and send until every staged row has its outcome, or the delivery is stopped.
 
         What was accepted is confirmed every few seconds; the last of it is left to `confirm`.
@@ -110,7 +111,7 @@ class Courier:
         while True:
             stream = _Stream(self._clock() + self._settings.stream_seconds, self._clock, seen, tally)
             with self._open(readers if in_parcels else 0, resume=resume) as chunks:
-                self._carry(stream.rows(chunks), tally, progress)
+                self._carry(stream.rows(chunks), tally, watch)
             # What does not lie any more where it was staged comes by its key.
             is_rest_elsewhere = in_parcels and tally.streamed < staged.pending
             if self._delivery.stopped or not (stream.is_expired or is_rest_elsewhere):
@@ -125,21 +126,21 @@ class Courier:
             return self._warehouse.stream("message_parcels", readers=readers, sync=sync)
         return self._warehouse.stream("message_stream", sync=sync, resume=resume)
 
-    def _carry(self, rows: Iterator[Rows], tally: Tally, progress: Callable[[int], None]) -> None:
+    def _carry(self, rows: Iterator[Rows], tally: Tally, watch: Watch) -> None:
         self._confirm_at = self._clock() + self._settings.confirm_seconds
         with closing(self._delivery.run(rows)) as outcomes:
             try:
                 for outcome in outcomes:
-                    self._take(outcome, tally)
+                    self._take(outcome, tally, watch)
                     if self._clock() >= self._confirm_at or self._unconfirmed >= _MOST_UNCONFIRMED:
                         self.confirm(tally)
-                    progress(tally.delivered + tally.refused + self._unconfirmed)
+                    watch.settles(tally.delivered + tally.refused + self._unconfirmed)
             except SyncError:
                 # The outcomes before the error are PostHog's word all the same.
                 self.confirm(tally)
                 raise
 
-    def _take(self, outcome: Outcome, tally: Tally) -> None:
+    def _take(self, outcome: Outcome, tally: Tally, watch: Watch) -> None:
         match outcome:
             case Delivered(positions, warned):
                 self._accepted.add(positions)
@@ -149,6 +150,8 @@ class Courier:
                 self._refusals.extend(refusals)
             case Doubted(positions):
                 tally.doubted.extend(positions)
+            case Repeated(reason):
+                watch.repeats(reason)
 
     def confirm(self, tally: Tally) -> None:
         """Write down what was accepted and refused since the last time.

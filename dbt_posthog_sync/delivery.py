@@ -31,6 +31,7 @@ from dbt_posthog_sync.carrier import (
     Pace,
     Rates,
     Refused,
+    Repeated,
     Report,
     Surroundings,
     Suspected,
@@ -46,6 +47,7 @@ __all__ = [
     "Doubted",
     "Outcome",
     "Refused",
+    "Repeated",
     "Rows",
     "Surroundings",
     "Waiting",
@@ -89,7 +91,7 @@ class _Signal(Enum):
     STOP = "stop"
 
 
-Outcome: TypeAlias = Delivered | Refused | Doubted | Waiting
+Outcome: TypeAlias = Delivered | Refused | Doubted | Repeated | Waiting
 _Event: TypeAlias = "Report | int | Future[None] | _Signal"
 
 
@@ -236,7 +238,7 @@ class Delivery:
                 self._proven = True
                 yield from self._acquit()
                 yield event
-            case Refused() | Doubted():
+            case Refused() | Doubted() | Repeated():
                 yield event
             case Suspected():
                 self._suspects.extend(event.refusals)

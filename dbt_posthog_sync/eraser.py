@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dbt_posthog_sync.courier import Tally
 from dbt_posthog_sync.destinations import Refusal
 from dbt_posthog_sync.directory import Directory
+from dbt_posthog_sync.onlooker import Watch
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.mirror import json_rows
 from dbt_posthog_sync.warehouse.positions import Positions
@@ -42,7 +43,7 @@ class Eraser:
         self._directory = directory
         self._deletes_events = deletes_events
 
-    def erase(self, tally: Tally, progress: Callable[[int], None], is_stopped: Callable[[], bool]) -> None:
+    def erase(self, tally: Tally, watch: Watch, is_stopped: Callable[[], bool]) -> None:
         """Delete until every staged row is settled, or somebody stops it.
 
         Raises:
@@ -56,7 +57,7 @@ class Eraser:
                 return
             self._erase(page, tally)
             after = page[-1].position
-            progress(tally.delivered + tally.refused)
+            watch.settles(tally.delivered + tally.refused)
 
     def _page(self, after: int) -> list[_Erasure]:
         sync = self._snapshot.arguments.for_macro()

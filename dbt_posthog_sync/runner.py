@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from dbt_posthog_sync.build_choice import BuildChoice, KeptBuild
@@ -22,6 +21,7 @@ from dbt_posthog_sync.errors import (
     WarehouseUnavailable,
 )
 from dbt_posthog_sync.execution import Execution
+from dbt_posthog_sync.onlooker import Onlooker, Watch
 from dbt_posthog_sync.plan import Limits, PlannedDeletion
 from dbt_posthog_sync.planner import Planner, Prepared, window_text
 from dbt_posthog_sync.resolved_sync import ResolvedSync
@@ -34,13 +34,6 @@ from dbt_posthog_sync.warehouse.arguments import RunIdentity, SyncArguments
 from dbt_posthog_sync.warehouse.lease import HEARTBEAT_SECONDS, Holder, Lease
 from dbt_posthog_sync.warehouse.snapshot import Snapshot
 from dbt_posthog_sync.warehouse.state import StoredSync
-
-Progress = Callable[[str, int, int], None]
-"""Called with a sync's name, rows settled so far, and rows to deliver."""
-
-
-def _no_progress(_name: str, _settled: int, _total: int) -> None:
-    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +85,7 @@ class Runner:
         planner: Planner,
         settings: RunSettings,
         *,
-        progress: Progress = _no_progress,
+        onlooker: Onlooker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._warehouse = warehouse
@@ -100,7 +93,7 @@ class Runner:
         self._planner = planner
         self._settings = settings
         self.shard = settings.shard
-        self._progress = progress
+        self._onlooker = onlooker or Onlooker()
         self._clock = clock
         self._delivery: Delivery | None = None
         self._is_stopped = False
@@ -278,17 +271,16 @@ class Runner:
         if plan.estimated_events == 0:
             execution.tally.is_complete = True
             return None
-        total = plan.estimated_events
-        report = partial(self._report, plan.sync_name, total)
+        watch = Watch(self._onlooker, plan.sync_name, plan.estimated_events)
         if plan.deletion is not None:
-            self._eraser(snapshot, plan.deletion).erase(execution.tally, report, lambda: self._is_stopped)
+            self._eraser(snapshot, plan.deletion).erase(execution.tally, watch, lambda: self._is_stopped)
             return None
         needs_person = sync.object in (ObjectType.PERSON, ObjectType.GROUP)
         self._delivery = Delivery(self._destination, self._settings.delivery, needs_person=needs_person)
         if self._is_stopped:
             return None
         courier = Courier(self._warehouse, snapshot, self._delivery, self._settings.courier, self._clock)
-        courier.deliver(plan.staged, execution.tally, report)
+        courier.deliver(plan.staged, execution.tally, watch)
         return courier
 
     def _eraser(self, snapshot: Snapshot, deletion: PlannedDeletion) -> Eraser:
@@ -296,9 +288,6 @@ class Runner:
         if directory is None:
             raise UnsafePlan("Persons can only be deleted with a personal API key.")
         return Eraser(self._warehouse, snapshot, directory, deletes_events=deletion.events)
-
-    def _report(self, name: str, total: int, settled: int) -> None:
-        self._progress(name, settled, total)
 
     def _keep_doubted(self, prepared: Prepared, snapshot: Snapshot, execution: Execution) -> None:
         """An end that was not a kill: what was never sent is not in doubt and need not be remembered."""

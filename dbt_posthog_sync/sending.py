@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dbt_posthog_sync.command import open_session
-from dbt_posthog_sync.terminal import progress_bar, say, tell_github_of
+from dbt_posthog_sync.terminal import onlooker, say, tell_github_of
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.build import Build
@@ -144,7 +144,7 @@ def _run(session: Session, results: Results, output: str, *, allow_rejected: boo
 
     runs: list[SyncRun] = []
     try:
-        for sync_run in session.runs(progress_bar()):
+        for sync_run in session.runs(onlooker()):
             runs.append(sync_run)
             results.add(sync_run)
             if output == "text":

@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -20,6 +20,7 @@ from dbt_posthog_sync.forwarding.feed import Feed, feed_of
 from dbt_posthog_sync.gate import Gate, HeldBack
 from dbt_posthog_sync.kept_builds import runs_of
 from dbt_posthog_sync.mock import LeftOut, mocked_requests
+from dbt_posthog_sync.onlooker import Onlooker
 from dbt_posthog_sync.plan import Plan, PlannedForwarding
 from dbt_posthog_sync.planner import Planner, PlanSettings
 from dbt_posthog_sync.private_api import PrivateApi
@@ -145,15 +146,14 @@ class Session:
             for request in mocked_requests(self._warehouse, receiver.destination, prepared, receiver.delivery):
                 yield resolved.sync.name, request
 
-    def runs(self, progress: Callable[[str, int, int], None] | None = None) -> Iterator[SyncRun]:
+    def runs(self, onlooker: Onlooker) -> Iterator[SyncRun]:
         """Run every sync, one after the other; those that are held back are told first."""
         yield from (one.as_run(self._run_id, self._project.manifest.invocation_id) for one in self._held_back)
         if not self._syncs:
             return
-        looked_up = None if progress is None else lambda name, asked: progress(name, asked, 0)
         settings = self._run_settings()
         away: set[str] = set()
-        for resolved, planner, receiver in self._routed(looked_up):
+        for resolved, planner, receiver in self._routed(onlooker.looks_up):
             if self._is_stopped:
                 return
             self._runner = Runner(
@@ -161,7 +161,7 @@ class Session:
                 receiver.destination,
                 planner,
                 replace(settings, delivery=receiver.delivery),
-                progress=progress or _nobody_watches,
+                onlooker=onlooker,
             )
             if receiver.name in away:
                 reason = f"Not run: {receiver.name} took nothing from the sync before it."
@@ -348,7 +348,3 @@ def _turn(resolved: ResolvedSync) -> tuple[int, str]:
     group comes before the events that PostHog reads beside it; Loops comes last.
     """
     return 0 if resolved.deletes else _TURNS.index(resolved.sync.object) + 1, resolved.sync.name
-
-
-def _nobody_watches(_name: str, _settled: int, _total: int) -> None:
-    return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dbt_posthog_sync.errors import SettingsError, SyncError, UserError
+from dbt_posthog_sync.onlooker import Onlooker
 
 if TYPE_CHECKING:
     from dbt_posthog_sync.github import GitHub
@@ -24,19 +25,50 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def progress_bar() -> Callable[[str, int, int], None] | None:
-    """Progress on a terminal's standard error; nothing where nobody watches."""
-    if not sys.stderr.isatty() or os.environ.get("CI"):
-        return None
+class _Log(Onlooker):
+    """Tells what holds a run up, each reason once; how far it is would only fill a log."""
 
-    def show(name: str, settled: int, total: int) -> None:
-        if not total:
-            click.echo(f"\r{name}: {settled:,} keys looked up ", err=True, nl=False)
-            return
-        end = "\n" if settled >= total else ""
-        click.echo(f"\r{name}: {settled:,} of {total:,}{end}", err=True, nl=False)
+    def __init__(self) -> None:
+        self._told: set[tuple[str, str]] = set()
 
-    return show
+    def repeats(self, sync: str, reason: str) -> None:
+        if (sync, reason) not in self._told:
+            self._told.add((sync, reason))
+            say(f"{sync}: {reason}; trying again.")
+
+
+class _ProgressBar(_Log):
+    """On a terminal, where a line is written over again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._line = ""
+
+    def looks_up(self, sync: str, keys: int) -> None:
+        self._show(f"{sync}: {keys:,} keys looked up ")
+
+    def settles(self, sync: str, rows: int, total: int) -> None:
+        self._show(f"{sync}: {rows:,} of {total:,}")
+        if rows >= total:
+            self._end()
+
+    def repeats(self, sync: str, reason: str) -> None:
+        self._end()
+        super().repeats(sync, reason)
+
+    def _show(self, line: str) -> None:
+        self._line = line
+        click.echo(f"\r{line}", err=True, nl=False)
+
+    def _end(self) -> None:
+        if self._line:
+            self._line = ""
+            click.echo(err=True)
+
+
+def onlooker() -> Onlooker:
+    """Who watches a run on standard error."""
+    return _ProgressBar() if sys.stderr.isatty() and not os.environ.get("CI") else _Log()
 
 
 def github() -> GitHub | None:

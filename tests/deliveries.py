@@ -12,6 +12,7 @@ from dbt_posthog_sync.delivery import (
     DeliverySettings,
     Outcome,
     Refused,
+    Repeated,
     Surroundings,
 )
 from dbt_posthog_sync.destinations import (
@@ -103,7 +104,7 @@ def settings(
 
 
 class Run:
-    """What came out of a delivery, up to its error."""
+    """What came out of a delivery, up to its error; why it repeated requests, apart from the rest."""
 
     def __init__(
         self,
@@ -114,11 +115,15 @@ class Run:
     ) -> None:
         self.time = time or FakeTime()
         self.outcomes: list[Outcome] = []
+        self.repeated: list[str] = []
         self.error: BaseException | None = None
         delivery = Delivery(destination, config or settings(), surroundings=self.time.surroundings())
         try:
             for outcome in delivery.run([Rows.of(rows)]):
-                self.outcomes.append(outcome)
+                if isinstance(outcome, Repeated):
+                    self.repeated.append(outcome.reason)
+                else:
+                    self.outcomes.append(outcome)
         except (DestinationRefused, DestinationUnavailable, RuntimeError) as error:
             self.error = error
 

@@ -33,6 +33,7 @@ from dbt_posthog_sync.secret import Secret
 from dbt_posthog_sync.settings import Deletion
 from dbt_posthog_sync.sync import Sync
 from dbt_posthog_sync.sync_run import SyncRun
+from dbt_posthog_sync.terminal import onlooker
 from dbt_posthog_sync.testing import StandIn
 from dbt_posthog_sync.warehouse import Warehouse
 from dbt_posthog_sync.warehouse.arguments import RunIdentity
@@ -296,4 +297,4 @@ class Lab:
             courier=self.courier,
             delivery=self.delivery,
         )
-        return Runner(self.warehouse, destination, planner, replace(settings, **changes))
+        return Runner(self.warehouse, destination, planner, replace(settings, **changes), onlooker=onlooker())

@@ -18,6 +18,7 @@ from dbt_posthog_sync.delivery import (
     Doubted,
     Outcome,
     Refused,
+    Repeated,
     Waiting,
 )
 from dbt_posthog_sync.destinations import (
@@ -60,6 +61,7 @@ def test_a_failed_request_is_repeated_whole_with_growing_waits() -> None:
     assert destination.batches == [(0, 1)] * 4
     assert run.delivered == [0, 1]
     assert run.time.pauses == [1.0, 2.0, 4.0]
+    assert run.repeated == ["500"] * 3
 
 
 def test_used_up_retries_leave_the_rows_pending_and_say_why() -> None:
@@ -69,6 +71,7 @@ def test_used_up_retries_leave_the_rows_pending_and_say_why() -> None:
     assert "eu.i.posthog.com: Connection refused; gave up after 4 attempts" in str(run.error)
     assert run.outcomes == [Doubted((0, 1))]
     assert set(destination.batches) == {(0, 1)}
+    assert run.repeated == ["eu.i.posthog.com: Connection refused"] * 3  # the fourth attempt is the last
 
 
 def test_what_was_accepted_before_the_retries_are_used_up_is_yielded() -> None:
@@ -214,7 +217,7 @@ def test_a_stop_cuts_the_wait_for_a_retry_short() -> None:
         outcomes.append(outcome)
         delivery.stop()
     assert delivery.stopped
-    assert [outcome for outcome in outcomes if not isinstance(outcome, Waiting)] == [Doubted((0,))]
+    assert [outcome for outcome in outcomes if not isinstance(outcome, Waiting)] == [Repeated("503"), Doubted((0,))]
 
 
 def test_a_stop_before_anything_was_accepted_rejects_nothing() -> None:
