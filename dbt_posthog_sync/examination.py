@@ -93,8 +93,7 @@ class Examination:
             self._settings = read_settings(path, self._options.environ)
         except SettingsError as error:
             return Check.of_error(name, error)
-        host = self._settings.host
-        where = f"PostHog Cloud {host.region}" if host.region else host.ingest
+        where = self._settings.host.words
         if not path.exists():
             return Check.warning(
                 name, f"There is no {SETTINGS_FILE}; the defaults send to {where}.", "Write one: dbt-posthog-sync init."

@@ -32,6 +32,11 @@ class Host:
     api: str
     region: str | None
 
+    @property
+    def words(self) -> str:
+        """What to call it."""
+        return f"PostHog Cloud {self.region}" if self.region else self.ingest
+
     @classmethod
     def from_text(cls, text: str, api: str | None = None) -> Host:
         """Build the host from `us`, `eu` or an address; an app address of PostHog Cloud becomes its ingest one.

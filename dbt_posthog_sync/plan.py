@@ -209,9 +209,9 @@ class Plan:
             return
         elif self.mapping_changed:
             yield (
-                f"The annotation changed since the last run, so {numbers} ({changed:.0f} %) would be sent again, the "
-                f"limit max_changed_percent is {most:g}. --force sends them; --rebaseline takes those whose content "
-                "is as it was delivered as known and sends nothing."
+                f"The annotation, or the type of a column, changed since the last run, so {numbers} ({changed:.0f} %) "
+                f"would be sent again, the limit max_changed_percent is {most:g}. --force sends them; --rebaseline "
+                "takes those whose content is as it was delivered as known and sends nothing."
             )
         else:
             yield (

@@ -53,7 +53,7 @@ class Prover:
             DestinationUnavailable: PostHog did not answer.
         """
         began = self._patience.now() - timedelta(seconds=dispatch.age_seconds)
-        landed, polls = self._wait(dispatch, _text(began - _CLOCKS_DIFFER)) if dispatch.total else (Landed(), 0)
+        landed, polls = self._wait(dispatch, _text(began - _CLOCKS_DIFFER)) if dispatch.may_have_sent else (Landed(), 0)
         try:
             values = {"lib": LIBRARY, "since": _text(began - _BEFORE_THE_RUN)}
             found = self._api.query(_WARNINGS, values, name="dbt-posthog-sync warnings", needed_by=_NEEDED_BY)

@@ -47,8 +47,9 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _column(head: str, cells: Sequence[Any]) -> list[str]:
-    """One column of a table, padded; to the right where every cell is a number."""
-    is_numeric = bool(cells) and all(isinstance(cell, int) for cell in cells)
+    """One column of a table, padded; to the right where every cell that is not empty is a number."""
+    told = [cell for cell in cells if cell not in (None, "")]
+    is_numeric = bool(told) and all(isinstance(cell, int) for cell in told)
     texts = [head, *(f"{cell:,}" if isinstance(cell, int) else str(cell or "") for cell in cells)]
     width = max(map(len, texts))
     return [text.rjust(width) if is_numeric else text.ljust(width) for text in texts]
@@ -235,13 +236,8 @@ def check_values(check: Check) -> dict[str, Any]:
 def proof_text(proof: Proof) -> str:
     """A proof as people read it: how much landed, by object, and PostHog's warnings with their meaning."""
     dispatch = proof.dispatch
-    if not dispatch.total:
-        lines = [f"run {dispatch.run_id}: nothing was sent; ids of earlier runs are in `status --output json`"]
-    else:
-        landed = min(proof.landed.total, dispatch.total)
-        lines = [f"run {dispatch.run_id}: {landed:,} of {dispatch.total:,} messages are in PostHog"]
-        lines += [f"  {kind.value}: {found:,} of {sent:,}" for kind, sent, found in proof.objects()]
-    if proof.landed.total > dispatch.total:
+    lines = [proof.headline, *(f"  {kind.value}: {found:,} of {sent:,}" for kind, sent, found in proof.objects())]
+    if proof.landed.total > dispatch.total > 0 and not dispatch.was_killed:
         lines.append(f"  {proof.landed.total - dispatch.total:,} more are there that were sent without an answer")
     if proof.advice:
         lines.append(f"  {proof.advice}")

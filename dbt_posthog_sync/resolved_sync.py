@@ -190,8 +190,9 @@ class ResolvedSync:
             "event": _described(self.event),
             "timestamp": _described(self.timestamp),
             "time_zone": self.sync.time_zone,
-            "properties": [[p.name, _described(p.source), p.operation.value] for p in self.properties],
-            "groups": [[name, _described(source)] for name, source in self.groups],
+            # By name: the order of the model's columns, which `properties: all` follows, means nothing.
+            "properties": sorted([p.name, _described(p.source), p.operation.value] for p in self.properties),
+            "groups": sorted([name, _described(source)] for name, source in self.groups),
             "group_type": self.sync.group_type,
             "nulls": self.sync.nulls.value,
             "on_change": self.sync.on_change.value,

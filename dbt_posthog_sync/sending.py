@@ -74,6 +74,7 @@ def send(command: str, values: dict[str, Any]) -> int:
     from dbt_posthog_sync.interruption import Interruption
     from dbt_posthog_sync.project import target_folder
     from dbt_posthog_sync.results import Results
+    from dbt_posthog_sync.settings import SETTINGS_FILE
     from dbt_posthog_sync.summary import runs_markdown
     from dbt_posthog_sync.verification import verify_dispatch
 
@@ -89,6 +90,8 @@ def send(command: str, values: dict[str, Any]) -> int:
             open_session({**values, "sends": True, "build": build}) as session,
             Interruption(_stopping(session), _leave) as interruption,
         ):
+            if not session.has_settings:
+                say(f"There is no {SETTINGS_FILE}: any target may send, to {session.whereto}. Write one with `init`.")
             for name, feed in session.feeds().items():
                 rate, to = feed.events_per_second, ", ".join(feed.exposures)
                 say(f"{name}: sent at {rate:g} events a second at most, because PostHog hands each on to Loops ({to}).")

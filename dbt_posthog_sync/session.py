@@ -31,7 +31,7 @@ from dbt_posthog_sync.receivers import POSTHOG, Receiver, Receivers
 from dbt_posthog_sync.resolved_sync import ResolvedSync
 from dbt_posthog_sync.runner import Runner, RunSettings
 from dbt_posthog_sync.session_options import SessionOptions
-from dbt_posthog_sync.settings import Settings
+from dbt_posthog_sync.settings import SETTINGS_FILE, Settings
 from dbt_posthog_sync.status import status_of
 from dbt_posthog_sync.sync import LoopsObject, ObjectType, Sync
 from dbt_posthog_sync.sync_run import SyncRun
@@ -185,6 +185,16 @@ class Session:
                 receiver = receiver.paced(feed.events_per_second / shards)
             routed.append((resolved, planner if is_posthog else self._planner(receiver), receiver))
         return routed
+
+    @property
+    def has_settings(self) -> bool:
+        """False where nobody wrote down where to send, and from which targets."""
+        return (self._project.folder / SETTINGS_FILE).exists()
+
+    @property
+    def whereto(self) -> str:
+        """Where PostHog is, in words."""
+        return self._settings.host.words
 
     def feeds(self) -> Mapping[str, Feed]:
         """The selected syncs that PostHog hands on to Loops, by name: they are sent slowly."""

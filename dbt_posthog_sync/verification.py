@@ -31,7 +31,8 @@ def verify_dispatch(api: PrivateApi, dispatch: Dispatch, output: str, wait_secon
         DestinationUnavailable: PostHog did not answer.
     """
     if dispatch.total:
-        say(f"Looking for {dispatch.total:,} messages of run {dispatch.run_id} in PostHog.")
+        messages = "1 message" if dispatch.total == 1 else f"{dispatch.total:,} messages"
+        say(f"Looking for {messages} of run {dispatch.run_id} in PostHog.")
     prover = Prover(api, Patience(), wait_seconds=wait_seconds)
     proof = prover.prove(dispatch)
     click.echo(as_json("verify", **proof_values(proof)) if output == "json" else proof_text(proof))

@@ -354,7 +354,12 @@
   select run_id, sync_name, status, message, {{ dbt_posthog_sync.as_text('started_at') }},
     {{ dbt_posthog_sync.as_text('ended_at') }}, delivered, rejected, requests, bytes, seconds, program_version,
     dbt_invocation_id, counts, phases
-  from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }}{{ ' where delivered > 0' if delivered }}
+  from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} r
+  {%- if delivered %}
+  where (delivered > 0 or delivered is null)
+    and not exists (select 1 from {{ dbt_posthog_sync.state_table(schema, 'syncs') }} s where s.sync_id = r.sync_id
+                    and not ({{ dbt_posthog_sync.sends_messages() }} and s.object not in ('contacts', 'events')))
+  {%- endif %}
   order by started_at desc, sync_name limit {{ most }}
 {% endmacro %}
 
@@ -364,8 +369,10 @@
   from {{ dbt_posthog_sync.state_table(schema, 'sync_runs') }} r
   left join {{ dbt_posthog_sync.state_table(schema, 'syncs') }} s on s.sync_id = r.sync_id
   where (r.run_id = {{ dbt_posthog_sync.literal(run_id) }} or substr(r.run_id, 1, {{ run_id | length + 1 }}) = {{ dbt_posthog_sync.literal(run_id ~ '.') }})
-    and (s.mapping is null or s.mapping not like '%"behavior": "delete"%')
+    and (s.sync_id is null or {{ dbt_posthog_sync.sends_messages() }})
 {% endmacro %}
+{# True for a sync `s` that sends messages, and does not delete persons. #}
+{% macro sends_messages() %}(s.mapping is null or s.mapping not like '%"behavior": "delete"%'){% endmacro %}
 
 {% macro read_all_syncs(schema) %}
   select s.sync_id, s.name, s.model, s.object, s.live_keys, {{ dbt_posthog_sync.as_text('s.updated_at') }},

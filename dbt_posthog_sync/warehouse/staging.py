@@ -11,7 +11,7 @@ from dbt_posthog_sync.warehouse.arguments import SyncArguments
 from dbt_posthog_sync.warehouse.state import State
 
 _UNCHANGED, _ADDED, _CHANGED = 0, 1, 2
-_FEW_CHANGES = 200_000  # about 15 MB in each process of the warehouse
+_FEW_CHANGES = 200_000  # about 30 MB in each process of the warehouse
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,7 +282,12 @@ class State:
         self._warehouse.run("end_sync_run", schema=self._schema, run=values)
 
     def runs(self, most: int, *, delivered: bool = False) -> list[ResultRow]:
-        """The newest sync runs, or of these those that delivered anything; columns as in the macro `read_sync_runs`."""
+        """The newest sync runs; columns as in the macro `read_sync_runs`.
+
+        Args:
+            most: how many.
+            delivered: only those that sent messages to PostHog, or may have, because they were killed.
+        """
         return self._warehouse.rows("read_sync_runs", schema=self._schema, most=most, delivered=delivered)
 
     def dispatch(self, run_id: str) -> Dispatch | None:

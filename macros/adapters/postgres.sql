@@ -92,9 +92,10 @@
 
 {# The planner sorts all rows to collapse them, because it takes the keys of the unchanged ones for as many groups. So only
    the others are grouped, and all are counted: a scan of a table without its columns, in the same statement and so in the
-   same view of the data. A view would be worked out twice. `in` lets the planner expect few of them, `<>` nearly all. #}
+   same view of the data. A view would be worked out twice, and a window that no index finds be looked for twice. `in` lets
+   the planner expect few of them, `<>` nearly all. #}
 {% macro postgres__counted_kinds(sync) %}
-  {%- if not sync.is_stored -%}{{- return(dbt_posthog_sync.default__counted_kinds(sync)) -}}{%- endif -%}
+  {%- if not sync.is_stored or sync.window_start or sync.only_rejects -%}{{- return(dbt_posthog_sync.default__counted_kinds(sync)) -}}{%- endif -%}
   {%- set identity = dbt_posthog_sync.compares_identity(sync) -%}
   {%- set kind = dbt_posthog_sync.kind -%}
   with differing as (
@@ -106,8 +107,7 @@
   select * from differing
   union all
   select {{ kind('unchanged') }}, null,
-    {% for condition in dbt_posthog_sync.window_conditions(sync) %}(select count(*) from {{ sync.relation }} m where {{ condition }}) + {% endfor -%}
-    coalesce((select -sum(row_count) from differing), 0)::bigint{{ ', null' if identity }}
+    ({{ dbt_posthog_sync.count_model(sync) }}) - coalesce((select sum(row_count) from differing), 0)::bigint{{ ', null' if identity }}
 {% endmacro %}
 
 {# Sorted by several processes, which a window function is not. #}
@@ -138,10 +138,14 @@
 {% endmacro %}
 
 {# A scan passes each row on with all columns that are needed above it, and here that is one in a hundred. The planner takes
-   an array for short, whatever is in it, so it always looks keys up in a table of hashes, which holds few of them well. #}
+   an array for short, whatever is in it, so it always looks keys up in a table of hashes, which holds few of them well.
+   Texts may be of any length, and a hash is not; what it lets through by chance, the join leaves out. #}
 {% macro postgres__left_at_scan(sync, key) %}
   {%- if not sync.has_few_changes -%}{{- return('') -}}{%- endif -%}
-  where ({{ key }} in (select unnest(array_agg(sync_key)) from {{ dbt_posthog_sync.sync_table(sync, 'diff') }} where sync_key is not null)) is true
+  {%- set text_hash = dbt_posthog_sync.text_hash -%}
+  {%- set model, diff = key, 'sync_key' -%}
+  {%- if dbt_posthog_sync.type_key(sync.key.type) == 'text' -%}{%- set model, diff = text_hash(key), text_hash('sync_key') -%}{%- endif -%}
+  where ({{ model }} in (select unnest(array_agg({{ diff }})) from {{ dbt_posthog_sync.sync_table(sync, 'diff') }} where sync_key is not null)) is true
 {%- endmacro %}
 
 {# Numbering rows is one process's work, and would make hashes and reasons that too. #}
@@ -191,7 +195,7 @@
 {# A decimal is written without zeros at its end, an address without the mask that a cast adds to it. #}
 {% macro postgres__canonical_text(expression, type) %}
   {%- if type.family == 'decimal' -%}{{- return('trim_scale(' ~ expression ~ ')::text') -}}
-  {%- elif type.text == 'inet' -%}{{- return('abbrev(' ~ expression ~ ')') -}}{%- endif -%}
+  {%- elif type.text == 'inet' -%}{{- return('abbrev(cast(' ~ expression ~ ' as inet))') -}}{%- endif -%}
   {{- return(dbt_posthog_sync.as_text(expression)) -}}
 {% endmacro %}
 

@@ -195,3 +195,12 @@ class _Hangs:
     def fault_for(self, _arrival: Arrival) -> Fault:
         self.has_begun.set()
         return Delay(60.0)
+
+
+def test_a_run_without_settings_says_where_it_sends(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shop.folder / "posthog_sync.yml").unlink()
+    monkeypatch.setenv("POSTHOG_HOST", shop.posthog.url)
+    shop.build(*ROWS)
+    answer = shop("run")
+    assert answer.code == 0
+    assert f"There is no posthog_sync.yml: any target may send, to {shop.posthog.url}." in answer.err

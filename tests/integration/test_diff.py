@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from lab import Lab
 
 from dbt_posthog_sync.sync_run import RunStatus
@@ -14,6 +15,15 @@ PEOPLE: dict[str, Any] = {
     "sync_key": {"distinct_id": "id"},
     "behavior": "update_or_create",
     "properties": {"plan": "plan"},
+}
+EVENTS: dict[str, Any] = {
+    "object": "event",
+    "sync_key": {"event_id": "id"},
+    "distinct_id": "person",
+    "event": {"value": "seen"},
+    "timestamp": "at",
+    "properties": ["person"],
+    "on_change": "resend",
 }
 MODEL = "select 'p' || i as id, 'free' as plan from generate_series(1, {rows}) s(i)"
 
@@ -45,3 +55,15 @@ def test_more_changes_than_a_process_should_remember(shared_lab: Lab) -> None:
     found = shared_lab.plan(PEOPLE).staged
     assert (found.rows, found.unchanged, found.changed) == (200_003, 1, 200_000)
     assert dict(found.rejected) == {"the sync key occurs more than once in the model": 2}
+
+
+@pytest.mark.parametrize(
+    "key", ["repeat('x', 6000) || i", "('10.0.0.' || i)::inet", "i + 0.5", "md5(i::text)::uuid"], ids=str
+)
+def test_keys_of_any_length_and_kind_are_looked_up(shared_lab: Lab, key: str) -> None:
+    rows = f"select {key} as id, 'p' || i as person, timestamp '2026-01-02' as at from generate_series(1, 5) s(i)"
+    shared_lab.build(rows)
+    assert shared_lab.run(EVENTS).counts.delivered == 5
+    shared_lab.sql("update {model} set at = at + interval '1 minute' where person <> 'p1'")
+    found = shared_lab.run(EVENTS)
+    assert (found.status, found.counts.unchanged, found.counts.delivered) == (RunStatus.SUCCESS, 1, 4)

@@ -81,5 +81,17 @@ def test_a_key_without_the_scope_says_so_after_the_run(shop: Shop) -> None:
     assert results["results"][0]["status"] == "success"
 
 
+def test_what_sent_no_messages_to_posthog_is_passed_over(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = {"object": "person", "sync_key": {"distinct_id": "customer"}, "behavior": "delete", "name": "gone"}
+    monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", shop.posthog.personal_key)
+    shop.settings(posthog={"host": shop.posthog.url, "project_id": 1}, deletion={"enabled": True})
+    shop.annotate([{**ORDERS, "name": "orders"}, gone])
+    shop.build(*ROWS)
+    orders, deletion = (f"config.meta.posthog_sync.name:{name}" for name in ("orders", "gone"))
+    assert shop("run", "--select", orders).code == 0
+    assert "2 persons were deleted" in shop("run", "--select", deletion, "--force").out
+    assert "2 of 2 messages are in PostHog" in shop("verify").out
+
+
 def test_a_mocked_run_has_nothing_to_verify(shop: Shop) -> None:
     assert "--verify has nothing to find" in shop("run", "--mock", "--verify").err

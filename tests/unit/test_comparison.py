@@ -133,6 +133,13 @@ def test_events_are_sent_again_only_where_changed_rows_are(on_change: str, effec
     assert effect is changed(event, {**event, "event": {"value": "bought"}}).effect
 
 
+def test_rows_that_changed_meanwhile_are_sent_once_changes_count() -> None:
+    resend = {**EVENT, "on_change": "resend"}
+    assert Effect.ROWS_OF_OLD is changed(EVENT, resend).effect
+    assert Effect.NOTHING is changed(resend, EVENT).effect
+    assert Effect.EVERY_ROW is changed(EVENT, {**resend, "event": {"value": "bought"}}).effect
+
+
 @pytest.mark.parametrize(
     ("key", "effect"), [({"distinct_id": "visitor"}, Effect.EVERY_ROW), ({"event_id": "id"}, Effect.ONLY_NEW_ROWS)]
 )

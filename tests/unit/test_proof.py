@@ -145,6 +145,27 @@ def test_a_dispatch_is_built_from_the_records_of_its_syncs() -> None:
     assert "has not ended yet" in Proof(dispatch, Landed(1)).advice
 
 
+def test_what_a_killed_run_sent_is_not_on_record(posthog: StandIn) -> None:
+    dispatch = dispatch_of(RUN, [("person", "interrupted", None, 9)])
+    assert dispatch == Dispatch(RUN, {}, 9, was_killed=True)
+    posthog.project.take(PERSONS)
+    patience = Patience(RetryPolicy(attempts=1), pause=Waits(posthog).pause)
+    api = PrivateApi(PrivateApiConfig(posthog.url, Secret(posthog.personal_key)), patience=patience)
+    proof = Prover(api, patience).prove(dispatch)
+    assert (proof.missing, proof.exit_code) == (0, 1)
+    headline, advice = proof_text(proof).splitlines()
+    assert headline == f"run {RUN}: 2 messages of it are in PostHog; it is not on record how many it sent"
+    assert "the next run sends what was not confirmed" in advice
+
+
+def test_a_run_that_has_just_begun_is_not_said_to_have_sent_nothing() -> None:
+    dispatch = dispatch_of(RUN, [("event", "running", None, 1)])
+    assert dispatch is not None
+    proof = Proof(dispatch)
+    assert "has not ended yet" in proof_text(proof)
+    assert "nothing was sent" not in proof_text(proof)
+
+
 def test_every_warning_of_the_reference_has_a_meaning() -> None:
     assert meaning_of("something_new").effect is Effect.UNKNOWN
     assert {Effect.LOST, Effect.ALTERED} == {meaning.effect for meaning in MEANINGS.values()}

@@ -242,6 +242,12 @@ def test_the_id_of_a_sync_is_its_project_and_name() -> None:
     assert len({resolved(sync).id for sync in (EVENT, *others)}) == 3
 
 
+def test_the_order_of_the_columns_means_nothing() -> None:
+    every = replace(ALL, exclude=("photo",))
+    columns_backwards = dict(reversed(COLUMNS.items()))
+    assert resolved(every, **COLUMNS).fingerprint == resolved(every, **columns_backwards).fingerprint
+
+
 def test_a_changed_type_changes_the_fingerprint() -> None:
     types = {**COLUMNS, "amount": "text"}
     assert resolved(EVENT).fingerprint != resolved(EVENT, **types).fingerprint
