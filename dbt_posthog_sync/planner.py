@@ -393,7 +393,7 @@ def _events_gone(staged: Staged, stored: StoredSync | None) -> int:
 
 
 def _not_built(model: ModelRef) -> Problem:
-    advice = f"Build it first: dbt build --select {model.name}. Check --target. The rest: --exclude {model.name}."
+    advice = f"Build it first: dbt build --select {model.name}; check --target. Or leave it out: --exclude {model.name}"
     if model.resource_type == "source":
         advice = "Load it first, since dbt builds no sources. Check the source's schema, and the target."
     problem = f"the relation {model.relation_name} does not exist in the warehouse."

@@ -285,7 +285,7 @@ class PrivateApi:
                 problem = self._problem(answer)
             wait = patience.retry.wait(attempt, retry_after, patience.random)
             if call.once or not patience.retry.allows(attempt, patience.clock() - begun, wait):
-                raise DestinationUnavailable(f"{problem}. {call.needed_by} needs it; run again later.")
+                raise DestinationUnavailable(f"{problem}. It is needed by {call.needed_by}; run again later.")
             if retry_after:
                 call.budget.close(retry_after)
             patience.pause(wait)

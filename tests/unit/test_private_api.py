@@ -301,7 +301,7 @@ def test_what_does_not_heal_in_time_says_who_waits_for_it() -> None:
     server = Network(as_seen, in_turn(refused(503)))
     error = error_of(server, attempts=3)
     assert isinstance(error, DestinationUnavailable)
-    assert "eu.posthog.com answered 503 to the private API. model customers needs it" in str(error)
+    assert "eu.posthog.com answered 503 to the private API. It is needed by model customers" in str(error)
     assert len(server.seen) == 3
     too_long = error_of(Network(as_seen, in_turn(refused(429, **{"Retry-After": "3600"}))))
     assert "asks to wait 3600 s" in str(too_long)
