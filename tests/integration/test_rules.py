@@ -191,7 +191,7 @@ def test_a_changed_mapping_is_named_as_the_cause(lab: Lab) -> None:
     lab.run(PERSONS)
     run = lab.run({**PERSONS, "properties": ["note", "extra"]})
     assert run.status is RunStatus.UNSAFE
-    assert "The annotation changed" in run.message
+    assert "The annotation, or the type of a column, changed" in run.message
 
 
 def test_removed_rows_are_counted_once_and_come_back_as_new(lab: Lab) -> None:
