@@ -209,7 +209,7 @@ def verify(run_id: str | None, wait: int, **values: Any) -> None:
     """Verify in PostHog that what a run sent has landed, and tell PostHog's warnings about it.
 
     Without RUN_ID the last run that sent anything. Needs a personal API key with the scope query:read. Exit code 4 when
-    messages are missing, 1 when PostHog noted that it lost something of them.
+    messages are missing, 1 when PostHog noted that it lost something of them or the run wrote no end down.
     """
     from dbt_posthog_sync.verification import verify_dispatch
 

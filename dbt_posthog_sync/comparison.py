@@ -53,7 +53,7 @@ class Effect(str, Enum):
     TAKEN_AS_KNOWN = "taken_as_known"
     EVERY_ROW = "every_row"
     ONLY_NEW_ROWS = "only_new_rows"
-    ROWS_OF_OLD = "rows_of_old"
+    CHANGED_ROWS = "changed_rows"
     NOTHING = "nothing"
     STOPS = "stops"
     ENDS = "ends"
@@ -217,7 +217,7 @@ def _effect(change: SyncChange, *, has_lost_a_column: bool) -> Effect:
         return Effect.STOPS
     if not is_other_message:
         resends = sync.on_change is OnChange.RESEND and any(one.what == "on_change" for one in change.differences)
-        return Effect.ROWS_OF_OLD if resends else Effect.NOTHING
+        return Effect.CHANGED_ROWS if resends else Effect.NOTHING
     if _is_keyed_by_visitor(sync) and any(one.what in _PARTS_OF_A_PAGE_KEY for one in change.differences):
         return Effect.EVERY_ROW  # a view is known by visitor, time and address
     if sync.object in _SENT_ONCE and sync.on_change is OnChange.IGNORE:

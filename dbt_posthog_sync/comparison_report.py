@@ -17,7 +17,7 @@ _EFFECTS = {
     Effect.TAKEN_AS_KNOWN: "the next run takes the rows that are there as known and sends none (`backfill: false`)",
     Effect.EVERY_ROW: "every row is sent again",
     Effect.ONLY_NEW_ROWS: "no row is sent again; new rows are sent the new way (`on_change: ignore`)",
-    Effect.ROWS_OF_OLD: "rows that changed since they were sent are sent again; `plan` counts them",
+    Effect.CHANGED_ROWS: "rows that changed since they were sent are sent again; `plan` counts them",
     Effect.NOTHING: "no row is sent again",
     Effect.STOPS: "the next run stops before it sends anything",
     Effect.ENDS: "nothing more is sent; PostHog keeps what it has",

@@ -43,7 +43,12 @@ class Dispatch:
     @property
     def may_have_sent(self) -> bool:
         """False where it is certain that PostHog has nothing of it."""
-        return self.total > 0 or self.is_running or self.was_killed
+        return self.total > 0 or self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        """True where it is not on record what all of it sent."""
+        return self.is_running or self.was_killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +87,15 @@ class Proof:
         """4 when messages are missing, 1 when PostHog noted that it lost something or nobody knows, else 0."""
         if self.missing:
             return NOT_LANDED
-        if self.dispatch.was_killed:
+        if self.dispatch.is_open:
             return SOME_LOST
         return SOME_LOST if any(meaning_of(kind).effect is Effect.LOST for kind, _ in self.warnings) else ALL_LANDED
 
     @property
     def advice(self) -> str:
         """What to think and do when something is missing, or may be; else nothing."""
-        if self.dispatch.is_running and (self.missing or not self.dispatch.total):
-            return "A sync of this run has not ended yet: verify again when it has."
+        if self.dispatch.is_running:
+            return "A sync of this run has not ended yet: verify again when it has. If it was killed, run again."
         if not self.missing:
             return _KILLED if self.dispatch.was_killed else ""
         if self.landed.total == 0:
@@ -110,7 +115,7 @@ class Proof:
     def headline(self) -> str:
         """How much of it landed, in a line."""
         run, landed, sent = f"run {self.dispatch.run_id}", self.landed.total, self.dispatch.total
-        if sent and not self.dispatch.was_killed:
+        if sent and not self.dispatch.is_open:
             return f"{run}: {min(landed, sent):,} of {sent:,} messages are in PostHog"
         if self.dispatch.may_have_sent:
             return f"{run}: {landed:,} messages of it are in PostHog; it is not on record how many it sent"

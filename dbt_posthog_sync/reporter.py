@@ -237,7 +237,7 @@ def proof_text(proof: Proof) -> str:
     """A proof as people read it: how much landed, by object, and PostHog's warnings with their meaning."""
     dispatch = proof.dispatch
     lines = [proof.headline, *(f"  {kind.value}: {found:,} of {sent:,}" for kind, sent, found in proof.objects())]
-    if proof.landed.total > dispatch.total > 0 and not dispatch.was_killed:
+    if proof.landed.total > dispatch.total > 0 and not dispatch.is_open:
         lines.append(f"  {proof.landed.total - dispatch.total:,} more are there that were sent without an answer")
     if proof.advice:
         lines.append(f"  {proof.advice}")

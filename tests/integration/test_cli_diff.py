@@ -37,7 +37,7 @@ def keep_state(shop: Shop) -> None:
         (PERSON, {**PERSON, "cursor": "ordered_at"}, "nothing", 0),
         (ORDERS, {**ORDERS, "event": {"value": "bought"}}, "only_new_rows", 0),
         ({**ORDERS, "on_change": "resend"}, {**ORDERS, "on_change": "resend", "exclude": ["amount"]}, "every_row", 2),
-        (ORDERS, {**ORDERS, "on_change": "resend"}, "rows_of_old", 0),
+        (ORDERS, {**ORDERS, "on_change": "resend"}, "changed_rows", 0),
         (PAGE, {**PAGE, "time_zone": "Europe/Berlin"}, "every_row", 2),
         (PAGE, {**PAGE, "groups": {"company": "customer"}}, "only_new_rows", 0),
         (PERSON, {**PERSON, "behavior": "update_or_create", "backfill": False}, "nothing", 0),

@@ -135,7 +135,7 @@ def test_events_are_sent_again_only_where_changed_rows_are(on_change: str, effec
 
 def test_rows_that_changed_meanwhile_are_sent_once_changes_count() -> None:
     resend = {**EVENT, "on_change": "resend"}
-    assert Effect.ROWS_OF_OLD is changed(EVENT, resend).effect
+    assert Effect.CHANGED_ROWS is changed(EVENT, resend).effect
     assert Effect.NOTHING is changed(resend, EVENT).effect
     assert Effect.EVERY_ROW is changed(EVENT, {**resend, "event": {"value": "bought"}}).effect
 

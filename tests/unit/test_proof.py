@@ -164,6 +164,7 @@ def test_a_run_that_has_just_begun_is_not_said_to_have_sent_nothing() -> None:
     proof = Proof(dispatch)
     assert "has not ended yet" in proof_text(proof)
     assert "nothing was sent" not in proof_text(proof)
+    assert proof.exit_code == 1
 
 
 def test_every_warning_of_the_reference_has_a_meaning() -> None:
